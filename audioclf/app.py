@@ -1,0 +1,226 @@
+"""The command line's side of Hydra: compose, check everything first, and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from audioclf.config import Config, check_paths, keys_of, parse_config, unknown_key
+from audioclf.console import stderr
+from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest
+from audioclf.runs.identity import run_name
+
+CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
+
+
+def conf_dir() -> Path:
+    """The folder of the shipped configuration: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "conf"
+    return beside if beside.is_dir() else package / "conf"
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain containers, resolved, without Hydra's own part."""
+    raw = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), resolve=True)
+    assert isinstance(raw, dict)
+    return {str(key): value for key, value in raw.items()}
+
+
+def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> Config:
+    """Composes ``conf/`` with overrides and checks the result.
+
+    Args:
+        overrides: as on the command line, e.g. ``["lr=1e-4", "data=esc10"]``.
+        config_name: the file in ``conf/`` to start from.
+
+    Raises:
+        UserError: an override or a value that is wrong, or a path that is not there.
+    """
+    register_resolvers()
+    parsed = _parse(overrides)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            groups = [o.input_line or "" for o in parsed if _is_group(o)]
+            _check_groups(parsed)
+            known = sorted(keys_of(plain(compose(config_name, overrides=groups))))
+            for override in parsed:
+                if not _is_group(override) and override.key_or_group not in known:
+                    raise _unknown(override.key_or_group, _typed(override), known)
+            raw = plain(compose(config_name, overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_lines(error), "`python train.py --help` shows groups and keys") from None
+    typed = {o.key_or_group: _typed(o) for o in parsed}
+    config = parse_config(raw, typed)
+    check_paths(config)
+    return config
+
+
+def check_command_line(argv: Sequence[str]) -> None:
+    """Checks every configuration that a command line launches, before Hydra makes a folder for any of them.
+
+    A sweep is checked one key at a time (its other keys at their first values), so the cost is the sum of the axes
+    and not their product. Help and information flags pass unchecked.
+
+    Raises:
+        UserError: the first configuration that is wrong.
+    """
+    args = get_args_parser().parse_args(list(argv))
+    if args.help or args.hydra_help or args.info is not None or args.shell_completion:
+        return
+    name = args.config_name or "config"
+    overrides = [o for o in args.overrides if not re.match(r"^[+~]*hydra[./=]", o)]
+    parsed = _parse(overrides)
+    axes = {i: _values(o) for i, o in enumerate(parsed) if o.is_sweep_override()} if args.multirun else {}
+    first = [axes[i][0] if i in axes else line for i, line in enumerate(overrides)]
+    load_config(first, name)
+    for i, values in axes.items():
+        for value in values[1:CHECK_LIMIT]:
+            load_config([*first[:i], value, *first[i + 1 :]], name)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Shows a :class:`UserError` as the line or two that it is, and exits with 2."""
+    try:
+        yield
+    except UserError as error:
+        show_error(error)
+        sys.exit(EXIT_USAGE)
+
+
+def show_error(error: UserError) -> None:
+    """Prints an error for people, on standard error."""
+    stderr.print(f"[bold red]error:[/] {_escape(error.message)}")
+    if error.hint:
+        stderr.print(f"[bold]hint:[/]  {_escape(error.hint)}")
+
+
+@functools.cache
+def register_resolvers() -> None:
+    """Makes ``${run_name:}`` known to Hydra: the folder name that a configuration's identity gives."""
+
+    def resolve(*, _root_: DictConfig) -> str:
+        return run_name(parse_config(plain(_root_)))
+
+    OmegaConf.register_new_resolver("run_name", resolve, replace=True)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(overrides=list(overrides))
+    except HydraException as error:
+        bad = next((o for o in overrides if "=" not in o), None)
+        if bad is not None:
+            raise UserError(f"{bad}: expected KEY=VALUE", None) from None
+        raise UserError(_first_lines(error), "quote values with special characters: 'key=\"value\"'") from None
+
+
+def _values(override: Override) -> list[str]:
+    """One override line for each value of a swept override; a glob is left to Hydra."""
+    key = override.get_key_element()
+    if not (override.is_choice_sweep() or override.is_range_sweep()):
+        return [override.input_line or key]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _is_group(override: Override) -> bool:
+    return (conf_dir() / override.key_or_group.replace("@", "/")).is_dir()
+
+
+def _check_groups(overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        option = override.value()
+        if not _is_group(override) or not isinstance(option, str):
+            continue
+        options = sorted(p.stem for p in (conf_dir() / override.key_or_group).glob("*.yaml") if p.stem != "base")
+        if option not in options and option != "null":
+            guess = nearest(option, options)
+            raise UserError(
+                f"{override.key_or_group}={option}: no such choice; expected one of {', '.join(options)}",
+                f"did you mean {override.key_or_group}={guess}?" if guess else None,
+            )
+
+
+def _typed(override: Override) -> str:
+    """The value of an override as the user typed it."""
+    return (override.input_line or "").split("=", 1)[-1]
+
+
+def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
+    """The error for an unknown key; where another option of its group has it, that option is the hint."""
+    group, _, leaf = key.partition(".")
+    folder = conf_dir() / group
+    if leaf and folder.is_dir():
+        having = [p.stem for p in sorted(folder.glob("*.yaml")) if leaf in OmegaConf.load(p) and p.stem != "base"]
+        if having:
+            options = " or ".join(f"{group}={name}" for name in having)
+            return UserError(f"{key}={value}: not a key of the chosen {group}", f"{key} belongs to {options}: add it")
+    return unknown_key(key, value, known)
+
+
+def _first_lines(error: Exception) -> str:
+    """Hydra's message without its listings of folders and its advice on stack traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """Hydra's task: trains one composed configuration and prints its table.
+
+    Returns:
+        The val macro-F1, for sweepers that search.
+
+    Raises:
+        SystemExit: 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    from audioclf.training.fit import Interrupted, fit
+    from audioclf.training.report import print_run
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        config = parse_config(plain(cfg))
+        check_paths(config)
+        run = fit(config, _relative(folder))
+    except UserError as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise CompactHydraException(f"error: {error}") from error  # the other jobs go on
+        show_error(error)
+        sys.exit(EXIT_USAGE)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        stderr.print(f"{stop or 'stopped'}; the same command continues: {_command()}", markup=False)
+        sys.exit(EXIT_INTERRUPTED)
+    print_run(run)
+    return float(run.result["val"]["f1_macro"])
+
+
+def _relative(folder: Path) -> Path:
+    """A folder as people type it: relative where it lies below the current one."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _command() -> str:
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

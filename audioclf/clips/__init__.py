@@ -1,0 +1,1 @@
+"""What a clip is, where clips are listed, and how they are split."""

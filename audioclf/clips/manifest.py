@@ -1,0 +1,124 @@
+"""The manifest: a table of clips, what was left out of it, and how it is read from each format."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from audioclf.clips.clip import Clip
+from audioclf.clips.demo import GENERATOR_VERSION, read_demo, write_demo
+from audioclf.clips.esc import esc_table, read_esc
+from audioclf.clips.folder import list_folder, read_folder
+from audioclf.clips.rows import BadRow
+from audioclf.clips.table import read_table
+from audioclf.config import CsvData, DataConfig, DemoData, EscData
+from audioclf.errors import UserError
+
+SHOWN_ROWS = 5  # bad rows named in an error before "and N more"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table of clips as it was read.
+
+    Attributes:
+        clips: in the table's order, ids unique.
+        table: the file or folder that was read.
+        bad_rows: rows left out, with the reason.
+        multi_label: clips with several labels that were made single-label or dropped, by the stated rule.
+        synthetic: whether the recordings are synthesised.
+    """
+
+    clips: list[Clip]
+    table: Path
+    bad_rows: list[BadRow] = field(default_factory=list)
+    multi_label: int = 0
+    synthetic: bool = False
+
+
+def read_manifest(data: DataConfig, cache: Path) -> Manifest:
+    """Reads the clips that the ``data`` section names; the demo's recordings are synthesised first.
+
+    Args:
+        data: the ``data`` section of the configuration.
+        cache: folder for the demo's recordings.
+
+    Raises:
+        UserError: a table that cannot be read, a bad row (unless ``data.on_bad_row=skip``), clips with several labels
+            (unless ``data.multi_label`` says what to do), or no clips at all.
+    """
+    if isinstance(data, DemoData):
+        table = write_demo(
+            cache
+            / "demo"
+            / f"{data.num_classes}x{data.recordings_per_class}-seed{data.synthesis_seed}-v{GENERATOR_VERSION}",
+            num_classes=data.num_classes,
+            recordings_per_class=data.recordings_per_class,
+            seed=data.synthesis_seed,
+        )
+        clips, bad = read_demo(table), []
+    elif isinstance(data, EscData):
+        table = esc_table(Path(data.root))
+        clips, bad = read_esc(Path(data.root), esc10_only=data.name == "esc10")
+    elif isinstance(data, CsvData):
+        table = Path(data.csv)
+        clips, bad = read_table(table, Path(data.audio_dir) if data.audio_dir else None)
+    else:
+        table = Path(data.root)
+        clips, bad = read_folder(table)
+    if bad and data.on_bad_row == "error":
+        more = f"\nand {len(bad) - SHOWN_ROWS} more bad rows" if len(bad) > SHOWN_ROWS else ""
+        raise UserError(
+            "\n".join(map(str, bad[:SHOWN_ROWS])) + more, "mend the table, or go on without: data.on_bad_row=skip"
+        )
+    clips, touched = _single_label(clips, data.multi_label)
+    if not clips:
+        raise UserError(f"{table}: no clips in it; expected at least one usable row")
+    return Manifest(clips, table, bad, touched, isinstance(data, DemoData))
+
+
+def fingerprint(data: DataConfig) -> str:
+    """A hash of what the table says, cheap enough for a run's name: the table's bytes, or the folder's listing.
+
+    It sees other rows, labels and files; it does not see audio that changed under an unchanged name. That is seen
+    later by the run's data fingerprint, which holds the hash of every clip's samples.
+    """
+    if isinstance(data, DemoData):
+        return GENERATOR_VERSION
+    if isinstance(data, EscData):
+        content = esc_table(Path(data.root)).read_bytes()
+    elif isinstance(data, CsvData):
+        content = Path(data.csv).read_bytes()
+    else:
+        root = Path(data.root)
+        content = "\n".join(f"{p.relative_to(root).as_posix()} {p.stat().st_size}" for p in list_folder(root)).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def class_names(clips: Sequence[Clip]) -> list[str]:
+    """The label map: the labels that occur, sorted; a class's index is its place in this list."""
+    return sorted({clip.label for clip in clips})
+
+
+def _single_label(clips: list[Clip], rule: str) -> tuple[list[Clip], int]:
+    several = [clip for clip in clips if len(clip.labels) > 1]
+    if not several:
+        return clips, 0
+    if rule == "error":
+        example = several[0]
+        raise UserError(
+            f"{len(several)} of {len(clips)} clips have several labels, e.g. {example.id}: {', '.join(example.labels)}; "
+            "expected one label a clip",
+            "data.multi_label=first keeps the first label, data.multi_label=drop leaves those clips out",
+        )
+    if rule == "drop":
+        return [clip for clip in clips if len(clip.labels) == 1], len(several)
+    return [replace(clip, labels=clip.labels[:1]) for clip in clips], len(several)
+
+
+def count_by_label(clips: Sequence[Clip]) -> dict[str, int]:
+    """Clips per class, sorted by class name."""
+    return dict(sorted(Counter(clip.label for clip in clips).items()))

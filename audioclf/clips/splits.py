@@ -1,0 +1,163 @@
+"""Who trains and who tests: grouped, stratified splits, and the guard that no recording sits on both sides."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from audioclf.clips.clip import Clip
+from audioclf.config import SPLITS, Data
+from audioclf.errors import UserError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a run.
+
+    Attributes:
+        train: clips that are learnt from; statistics come from these alone.
+        val: clips that choose (epoch, settings).
+        test: clips that are scored once, at the end.
+        leaks: groups that sit in more than one part; empty unless the user allowed it.
+        rule: how the parts were made, in words.
+    """
+
+    train: list[Clip]
+    val: list[Clip]
+    test: list[Clip]
+    leaks: list[str]
+    rule: str
+
+    def parts(self) -> dict[str, list[Clip]]:
+        """The parts by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def split_clips(clips: Sequence[Clip], data: Data) -> Splits:
+    """Splits clips into train, val and test; the same clips and settings always give the same parts.
+
+    A published split is kept; else ``data.fold`` of the published folds (or of folds made here) is test; else a
+    grouped, stratified ``data.test_fraction`` is. Where val is not published it is a grouped, stratified
+    ``data.val_fraction`` of what remains.
+
+    Raises:
+        UserError: a fold that does not exist, a table that names splits or folds for some rows only, a recording in
+            two parts (unless ``data.allow_leak``), or a class without training clips.
+    """
+    clips = sorted(clips, key=lambda clip: clip.id)
+    test, rest, val, rule = _test(clips, data)
+    if val is None:
+        val_index = _grouped_part(rest, data.val_fraction, data.split_seed, "val")
+        val = [rest[i] for i in val_index]
+        chosen = set(val_index)
+        rest = [clip for i, clip in enumerate(rest) if i not in chosen]
+        rule += f", val {data.val_fraction:.0%} of the rest by recording"
+    splits = Splits(rest, val, test, _leaks(rest, val, test), rule)
+    if splits.leaks and not data.allow_leak:
+        names = ", ".join(splits.leaks[:3]) + (", ..." if len(splits.leaks) > 3 else "")
+        raise UserError(
+            f"{len(splits.leaks)} recordings sit in more than one split ({names}): their scores would be too good",
+            "give the clips of one recording one split, or insist with data.allow_leak=true (every table will say leaky)",
+        )
+    for name, part in splits.parts().items():
+        if not part:
+            raise UserError(
+                f"no clips in the {name} split; expected at least one", f"check the split and fold columns ({rule})"
+            )
+    missing = sorted({clip.label for clip in clips} - {clip.label for clip in splits.train})
+    if missing:
+        raise UserError(
+            f"class {missing[0]} has no training clips"
+            + (f" (and {len(missing) - 1} more classes)" if len(missing) > 1 else ""),
+            "give it more recordings, or leave the class out of the table",
+        )
+    return splits
+
+
+def _test(clips: list[Clip], data: Data) -> tuple[list[Clip], list[Clip], list[Clip] | None, str]:
+    """Test, the rest, val where it is published, and the rule in words."""
+    published = {clip.split for clip in clips}
+    folds = {clip.fold for clip in clips}
+    if published != {None}:
+        _all_or_none(published, "split", clips)
+        if data.fold is not None:
+            raise UserError(
+                f"data.fold={data.fold}: the table fixes the splits, so there is no fold to choose",
+                "leave data.fold out",
+            )
+        by = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
+        return by["test"], by["train"], by["val"] or None, "published split"
+    if folds != {None}:
+        _all_or_none(folds, "fold", clips)
+        numbers = sorted(f for f in folds if f is not None)
+        fold = numbers[0] if data.fold is None else data.fold
+        if fold not in numbers:
+            raise UserError(f"data.fold={fold}: no such fold; expected one of {', '.join(map(str, numbers))}")
+        test = [clip for clip in clips if clip.fold == fold]
+        return test, [clip for clip in clips if clip.fold != fold], None, f"published fold {fold} of {len(numbers)}"
+    if data.fold is not None:
+        if data.fold > data.folds:
+            raise UserError(f"data.fold={data.fold}: no such fold; expected 1 to data.folds={data.folds}")
+        parts = _grouped_folds(clips, data.folds, data.split_seed)
+        index, rule = parts[data.fold - 1], f"grouped fold {data.fold} of {data.folds}"
+    else:
+        index = _grouped_part(clips, data.test_fraction, data.split_seed, "test")
+        rule = f"test {data.test_fraction:.0%} by recording"
+    chosen = set(index)
+    return [clips[i] for i in index], [c for i, c in enumerate(clips) if i not in chosen], None, rule
+
+
+def _all_or_none(values: set[str | None] | set[int | None], column: str, clips: list[Clip]) -> None:
+    if None in values:
+        example = next(clip for clip in clips if getattr(clip, column) is None)
+        raise UserError(
+            f"some rows name a {column} and some do not (e.g. {example.id})",
+            f"fill the column {column} for all rows or for none",
+        )
+
+
+def _grouped_part(clips: Sequence[Clip], fraction: float, seed: int, name: str) -> list[int]:
+    """Indices of about ``fraction`` of the clips, whole groups, classes in proportion."""
+    groups = len({clip.group for clip in clips})
+    if groups < 2:
+        raise UserError(
+            f"{groups} recording cannot give a {name} split; expected at least 2",
+            "add recordings, or check the group column",
+        )
+    return _grouped_folds(clips, max(2, min(round(1 / fraction), groups)), seed)[0]
+
+
+def _grouped_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[int]]:
+    """Indices of each of ``folds`` parts by scikit-learn's ``StratifiedGroupKFold``."""
+    labels = np.array([clip.label for clip in clips])
+    groups = np.array([clip.group for clip in clips])
+    if len(set(groups)) < folds:
+        raise UserError(f"{folds} folds need as many recordings; there are {len(set(groups))}", "lower data.folds")
+    smallest = min(len(set(groups[labels == label])) for label in set(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes with fewer clips than folds: split_clips says what that leads to
+        if smallest < 2:
+            raise UserError(
+                f"class {next(str(x) for x in labels if len(set(groups[labels == x])) < 2)} has one recording; "
+                "expected at least 2, so that it can be learnt and tested",
+                "add recordings of it, or leave the class out of the table",
+            )
+        return [test.tolist() for _, test in _kfold(folds, seed).split(np.zeros(len(clips)), labels, groups)]
+
+
+def _kfold(folds: int, seed: int) -> StratifiedGroupKFold:
+    return StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+
+
+def _leaks(*parts: Sequence[Clip]) -> list[str]:
+    """Groups with clips in more than one part."""
+    seen: dict[str, set[int]] = defaultdict(set)
+    for i, part in enumerate(parts):
+        for clip in part:
+            seen[clip.group].add(i)
+    return sorted(group for group, where in seen.items() if len(where) > 1)

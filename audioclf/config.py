@@ -1,0 +1,301 @@
+"""The typed schema of ``conf/``: every key, its type, unit and range, checked before anything is loaded.
+
+Hydra composes the files; this module says what may stand in them. A field marked with :data:`NOT_IDENTITY` cannot
+change a run's numbers (a path, a progress bar) and is left out of the run's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from audioclf.errors import UserError, nearest
+
+NOT_IDENTITY = {"identity": False}
+
+PHRASES = {  # of pydantic's messages, in words of the command line
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "greater than or equal to": "a value of at least",
+    "less than or equal to": "a value of at most",
+    "greater than": "a value greater than",
+    "less than": "a value less than",
+}
+
+SPLITS = ("train", "val", "test")
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, without implicit conversions and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """What every data source shares: how clips are read, split and held."""
+
+    fold: int | None = Field(None, ge=1, description="test on this fold; null: one grouped train/val/test split")
+    folds: int = Field(5, ge=2, description="how many folds to make where the publisher made none")
+    val_fraction: float = Field(0.2, gt=0, lt=0.5, description="of the clips that are not test, what val takes")
+    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="of all clips, what test takes where nothing fixes it")
+    split_seed: int = Field(0, ge=0, description="of the split alone, so that seeds share one test set")
+    on_bad_row: Literal["error", "skip"] = "error"
+    multi_label: Literal["error", "first", "drop"] = Field("error", description="clips with several labels")
+    allow_leak: bool = Field(False, description="train although one recording sits in two splits; marked leaky")
+    ram_budget_gb: float = Field(
+        4.0, ge=0, description="features up to this size are held in RAM [GB]", json_schema_extra=NOT_IDENTITY
+    )
+
+
+class DemoData(Data):
+    """Synthesised recordings that come with audioclf."""
+
+    name: Literal["demo"]
+    num_classes: int = Field(10, ge=2, le=12)
+    recordings_per_class: int = Field(12, ge=3)
+    synthesis_seed: int = Field(0, ge=0)
+
+
+class EscData(Data):
+    """ESC-10 and ESC-50 (K. J. Piczak, 2015): five official folds, the source recording as the group."""
+
+    name: Literal["esc10", "esc50"]
+    root: str = Field(json_schema_extra=NOT_IDENTITY, description="folder with audio/ and meta.csv or meta/esc50.csv")
+
+
+class CsvData(Data):
+    """Any table of clips: path or url, start, end, label or labels, and what else it knows."""
+
+    name: Literal["csv"]
+    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, or TSV with the ending .tsv")
+    audio_dir: str | None = Field(
+        None, json_schema_extra=NOT_IDENTITY, description="what relative paths start from; null: the table's folder"
+    )
+
+
+class FolderData(Data):
+    """A folder per class, or train/val/test folders with a folder per class in each."""
+
+    name: Literal["folder"]
+    root: str = Field(json_schema_extra=NOT_IDENTITY)
+
+
+DataConfig = Annotated[DemoData | EscData | CsvData | FolderData, Field(discriminator="name")]
+
+
+class MelConfig(Section):
+    """Mel-spectrogram ``[n_mels, target_length]``.
+
+    A clip is padded with silence at its end, or cropped to its centre, to ``target_length`` frames before the
+    transform.
+    """
+
+    name: Literal["mel"]
+    engine: Literal["torchaudio", "librosa"] = "torchaudio"
+    sample_rate: int = Field(22_050, ge=1_000, le=44_100, description="[Hz]; at most the audio store's 44,100 Hz")
+    n_fft: int = Field(2048, ge=16, description="window and FFT length [samples]")
+    hop_length: int = Field(512, ge=1, description="[samples]")
+    n_mels: int = Field(128, ge=1, description="mel bands")
+    f_min: float = Field(0.0, ge=0, description="lower edge of the lowest band [Hz]")
+    f_max: float | None = Field(
+        None, gt=0, description="upper edge of the highest band [Hz]; null: half the sample rate"
+    )
+    scale: Literal["db", "power"] = Field("db", description="db: 10 log10(max(power, 1e-10)); power: as it is")
+    target_length: int = Field(216, ge=1, description="[frames]; 216 frames of 512 samples at 22,050 Hz are 5.0 s")
+    normalisation: Literal["none", "global", "per_band"] = Field(
+        "per_band", description="statistics of the training split"
+    )
+    storage: Literal["float32", "float16"] = Field("float32", description="how features lie on disk")
+
+    @model_validator(mode="after")
+    def _frequencies(self) -> MelConfig:
+        nyquist = self.sample_rate / 2
+        if self.f_max is not None and self.f_max > nyquist:
+            raise ValueError(f"f_max={self.f_max:g} Hz is above half the sample rate ({nyquist:g} Hz)")
+        if self.f_min >= (self.f_max or nyquist):
+            raise ValueError(f"f_min={self.f_min:g} Hz is not below f_max={self.f_max or nyquist:g} Hz")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length={self.hop_length} leaves gaps between windows of n_fft={self.n_fft} samples")
+        return self
+
+
+FeaturesConfig = MelConfig
+
+
+class AudioClassifierConfig(Section):
+    """The lab report's network: fc1, ReLU, fc2."""
+
+    name: Literal["audio_classifier"]
+    hidden: int = Field(512, ge=1, description="units of fc1")
+
+
+class LinearConfig(Section):
+    """One linear layer: the cheapest honest baseline."""
+
+    name: Literal["linear"]
+
+
+ModelConfig = Annotated[AudioClassifierConfig | LinearConfig, Field(discriminator="name")]
+
+
+class LossConfig(Section):
+    """Cross-entropy over the classes."""
+
+    name: Literal["cross_entropy"]
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class OptimizerConfig(Section):
+    """Adam; its learning rate is the top-level ``lr`` and stands nowhere else."""
+
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class TrainerConfig(Section):
+    """How a run is carried out."""
+
+    select: Literal["best", "last"] = Field(
+        "best", description="weights that are tested: best val macro-F1, or the last epoch's"
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
+    checkpoint_every_s: float = Field(
+        15.0, ge=0, description="least time between checkpoints [s]", json_schema_extra=NOT_IDENTITY
+    )
+    tensorboard: bool = Field(True, json_schema_extra=NOT_IDENTITY)
+
+
+class PathsConfig(Section):
+    """Where things are kept; none of it can change a number."""
+
+    cache: str = Field("cache", description="audio store, features and demo recordings")
+    outputs: str = Field("outputs", description="run folders")
+
+
+class Config(Section):
+    """A resolved configuration: all that decides a run."""
+
+    lr: float = Field(gt=0, description="Adam's learning rate")
+    epochs: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**32, description="initial weights and the order of batches")
+    batch_size: int = Field(ge=1)
+    retrain: bool = Field(
+        False, description="train a finished run again; the old folder is kept aside", json_schema_extra=NOT_IDENTITY
+    )
+    data: DataConfig
+    features: FeaturesConfig
+    model: ModelConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    paths: PathsConfig = Field(json_schema_extra=NOT_IDENTITY)
+
+
+def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Config:
+    """Checks a composed configuration.
+
+    Args:
+        raw: the composed configuration as plain containers.
+        typed: the overrides as the user typed them (key → text), so that an error shows ``epochs=1e2`` and not 100.0.
+
+    Raises:
+        UserError: one line for each key that is wrong.
+    """
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        lines, hints = [], []
+        for fault in error.errors():
+            line, hint = _explain(dict(fault), raw, typed or {})
+            lines.append(line)
+            hints += [hint] if hint else []
+        raise UserError("\n".join(lines), hints[0] if hints else None) from None
+
+
+def unknown_key(key: str, value: object, known: Sequence[str]) -> UserError:
+    """The error for a key that no configuration has, naming the nearest that one has."""
+    leaf = key.rsplit(".", 1)[-1]
+    guess = next((k for k in known if k.rsplit(".", 1)[-1] == leaf), None) or nearest(key, known)
+    expected = f"did you mean {guess}?" if guess else "`python train.py --cfg job` shows them all"
+    return UserError(f"{key}={value}: no such key; expected one of the configuration's keys", expected)
+
+
+def keys_of(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a nested mapping, dotted, inner ones included."""
+    for name, value in raw.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from keys_of(value, f"{prefix}{name}.")
+
+
+def check_paths(config: Config) -> None:
+    """Checks that what the configuration reads from exists.
+
+    Raises:
+        UserError: naming the key, the path and what was expected there.
+    """
+    data = config.data
+    if isinstance(data, EscData | FolderData) and not Path(data.root).is_dir():
+        wanted = (
+            "a folder with audio/ and meta.csv" if isinstance(data, EscData) else "a folder with one folder per class"
+        )
+        raise UserError(
+            f"data.root={data.root}: no such folder; expected {wanted}",
+            f"python train.py data={data.name} data.root=DIR",
+        )
+    if isinstance(data, CsvData):
+        if not Path(data.csv).is_file():
+            raise UserError(
+                f"data.csv={data.csv}: no such file; expected a table of clips",
+                "python train.py data=csv data.csv=FILE",
+            )
+        if data.audio_dir is not None and not Path(data.audio_dir).is_dir():
+            raise UserError(
+                f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
+            )
+
+
+def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str | None]:
+    """One line for one fault that pydantic found, and a hint where there is a good one."""
+    where = [str(part) for part in fault["loc"]]
+    if len(where) > 1 and isinstance(raw.get(where[0]), Mapping) and where[1] == raw[where[0]].get("name"):
+        del where[1]  # the tag of the union, which is no key
+    key, kind, value = ".".join(where), fault["type"], fault["input"]
+    if kind == "extra_forbidden":
+        error = unknown_key(key, value, [k for k in sorted(keys_of(raw)) if k != key])
+        return error.message, error.hint
+    if kind == "missing":
+        return f"{key}: missing; expected a value", f"add {key}=..."
+    if kind == "value_error":
+        return f"{key}: {fault['ctx']['error']}", None
+    expected = str(fault["msg"]).replace("Input should be ", "expected ")
+    for pydantic, plain in PHRASES.items():
+        expected = expected.replace(pydantic, plain)
+    hint = None
+    if kind.startswith("int") and isinstance(value, float) and value.is_integer():
+        hint = f"write {key}={int(value)}"
+    elif kind == "literal_error":
+        guess = nearest(str(value), _choices(str(fault["ctx"]["expected"])))
+        hint = f"did you mean {key}={guess}?" if guess else None
+    elif value is None:
+        return f"{key}: missing; {expected}", f"add {key}=..."
+    return (
+        f"{key}={typed.get(key, value)}: {expected}",
+        hint,
+    )
+
+
+def _choices(expected: str) -> list[str]:
+    """``"'db' or 'power'"`` as a list of words."""
+    return [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
+
+
+def section_names(section: str) -> tuple[str, ...]:
+    """The names that a group of the configuration may take, e.g. ``("audio_classifier", "linear")`` for ``model``."""
+    annotation = Config.model_fields[section].annotation
+    members = get_args(annotation) or (annotation,)
+    return tuple(name for member in members for name in get_args(member.model_fields["name"].annotation))

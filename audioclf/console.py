@@ -1,0 +1,62 @@
+"""What a person sees while work goes on: one console, one kind of progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(highlight=False, soft_wrap=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+LOG_EVERY_S = 10.0  # between progress lines where there is no terminal to redraw
+
+
+class ProgressBar:
+    """One line of progress: a bar on a terminal, a line every ten seconds in a log file.
+
+    Args:
+        title: what is being done, e.g. ``"import"``.
+        total: how many units there are.
+        unit: the name of one unit, for the rate (``"clips"`` shows as clips/s).
+    """
+
+    def __init__(self, title: str, total: int, unit: str, progress: Progress | None) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self._progress = progress
+        self._started = self._spoke = time.monotonic()
+        self._task = progress.add_task(title, total=total, note="") if progress else None
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """Counts ``n`` more units as done; ``note`` stands at the end of the line."""
+        self.done += n
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = self.done / elapsed
+        text = f"{rate:.1f} {self.unit}/s {note}".rstrip()
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self.done, note=text)
+        elif time.monotonic() - self._spoke >= LOG_EVERY_S:
+            self._spoke = time.monotonic()
+            eta = (self.total - self.done) / rate
+            console.print(f"{self.title}: {self.done}/{self.total}, {text}, {eta:.0f} s to go", markup=False)
+
+
+@contextmanager
+def progress_bar(title: str, total: int, unit: str) -> Iterator[ProgressBar]:
+    """A progress bar for the time of a ``with`` block; gone from the terminal when the block ends."""
+    if not console.is_terminal:
+        yield ProgressBar(title, total, unit, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield ProgressBar(title, total, unit, progress)

@@ -1,0 +1,303 @@
+"""The LightningDataModule: ``prepare_data()`` fetches and caches, ``setup()`` splits and loads, loaders serve."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from audioclf.audio.importer import import_clips
+from audioclf.audio.ledger import Ledger, LedgerRow, State
+from audioclf.audio.store import AudioStore
+from audioclf.clips.clip import Clip
+from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_manifest
+from audioclf.clips.splits import Splits, split_clips
+from audioclf.config import DataConfig, FeaturesConfig
+from audioclf.errors import UserError
+from audioclf.features.extract import extract
+from audioclf.features.frontend import build_front_end, front_end_settings
+from audioclf.features.store import FeatureStore
+
+GB = 1e9
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Features ``[B, *shape]``, targets ``[B]`` and the clips' places in their split ``[B]``."""
+
+
+class FeatureDataset(Dataset[Batch]):
+    """The clips of one split, served a whole batch at a time.
+
+    Args:
+        sha256s: each clip's audio, in order.
+        targets: each clip's class index.
+        store: where the features lie.
+        in_ram: hold them as one tensor; else each batch is read from disk.
+    """
+
+    def __init__(self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore, in_ram: bool) -> None:
+        self.sha256s, self.store = list(sha256s), store
+        self.targets = torch.tensor(targets, dtype=torch.long)
+        self.features = store.read_all(self.sha256s) if in_ram else None
+
+    def __len__(self) -> int:
+        return len(self.sha256s)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch: ``DataLoader`` hands over all its indices at once, so nothing is collated clip by clip."""
+        where = torch.as_tensor(indices)
+        if self.features is not None:
+            features = self.features[where]
+        else:
+            features = self.store.read_all([self.sha256s[i] for i in indices])
+        return features, self.targets[where], where
+
+
+class EpochShuffle(Sampler[int]):
+    """An order of the training clips that is a function of (seed, epoch) alone, so that a resumed run sees the same.
+
+    Args:
+        size: number of clips.
+        seed: the run's seed.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        yield from torch.randperm(self.size, generator=generator).tolist()
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for each (seed, epoch), below 2^63 and without the collisions that a sum would have."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What there is to train on, after import.
+
+    Attributes:
+        manifest: the table as read.
+        usable: clips with verified audio.
+        rows: the ledger's row of each usable clip, by its audio key.
+        skipped: clips left out, reason → clip ids.
+    """
+
+    manifest: Manifest
+    usable: list[Clip]
+    rows: dict[str, LedgerRow]
+    skipped: dict[str, list[str]]
+
+
+class AudioDataModule(pl.LightningDataModule):
+    """From a table of clips to batches of features.
+
+    Args:
+        data: the ``data`` section of the configuration.
+        features: the ``features`` section.
+        batch_size: clips in one training step.
+        seed: the order of training batches.
+        cache: folder of the audio store, the feature store and the demo recordings.
+        device: where features are computed.
+
+    After ``setup()``: :attr:`classes` (the label map), :attr:`splits`, :attr:`fingerprint`, :attr:`datasets`.
+    """
+
+    classes: list[str]
+    splits: Splits
+    datasets: dict[str, FeatureDataset]
+    fingerprint: str
+
+    def __init__(
+        self,
+        data: DataConfig,
+        features: FeaturesConfig,
+        *,
+        batch_size: int = 32,
+        seed: int = 0,
+        cache: Path | str = "cache",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.data, self.features = data, features
+        self.batch_size, self.seed = batch_size, seed
+        self.cache, self.device = Path(cache), torch.device(device)
+        self.front_end = build_front_end(features)
+        self.audio = AudioStore(self.cache / "audio")
+        self.feature_store = FeatureStore(
+            self.cache / "features",
+            front_end_settings(features, self.front_end.version),
+            self.front_end.output_shape,
+            features.storage,
+        )
+        self.prepared: Prepared | None = None
+        self._ready = False
+
+    def prepare_data(self) -> None:
+        """Imports the clips' audio and extracts their features, as far as that is not done.
+
+        Raises:
+            UserError: the table, its splits or its audio cannot give a training set.
+        """
+        if self.prepared is None:
+            self.prepared = self._import()
+            split_clips(self.prepared.usable, self.data)  # before the long work, not after it
+            extract(
+                {row.sha256: self.audio.path(clip) for clip, row in self._with_rows(self.prepared)},
+                self.feature_store,
+                self.front_end,
+                device=self.device,
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Splits the clips and loads their features."""
+        if self._ready:
+            return
+        self.prepare_data()
+        assert self.prepared is not None
+        self.classes = class_names(self.prepared.usable)
+        self.splits = split_clips(self.prepared.usable, self.data)
+        sha256s = {clip.id: row.sha256 for clip, row in self._with_rows(self.prepared)}
+        index = {name: i for i, name in enumerate(self.classes)}
+        shape = self.front_end.output_shape
+        size = 4 * len(sha256s) * torch.Size(shape).numel()
+        in_ram = size <= self.data.ram_budget_gb * GB
+        self.datasets = {
+            name: FeatureDataset(
+                [sha256s[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram
+            )
+            for name, part in self.splits.parts().items()
+        }
+        content = [
+            [clip.id, clip.group, clip.label, name, sha256s[clip.id]]
+            for name, part in self.splits.parts().items()
+            for clip in part
+        ]
+        self.fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        self._ready = True
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches, in an order that (seed, epoch) decides."""
+        train = self.datasets["train"]
+        return self._loader(train, EpochShuffle(len(train), self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation batches, in the order of the split."""
+        return self._loader(self.datasets["val"])
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches, in the order of the split."""
+        return self._loader(self.datasets["test"])
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Batches of train, val and test, each in the order of its split."""
+        return [self._loader(self.datasets[name]) for name in self.splits.parts()]
+
+    def train_batches(self, size: int = 256) -> Iterator[torch.Tensor]:
+        """The training split's features ``[B, *shape]``, in order: what statistics are computed from."""
+        train = self.datasets["train"]
+        for start in range(0, len(train), size):
+            yield train.__getitems__(range(start, min(start + size, len(train))))[0]
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for ``result.json``: clips, classes, groups, per split, and what was skipped and why."""
+        assert self.prepared is not None
+        manifest, splits = self.prepared.manifest, self.splits
+        rows = count_by_label(manifest.clips)
+        usable = count_by_label(self.prepared.usable)
+        partial_clips = sum(row.state == State.PARTIAL for row in self.prepared.rows.values())
+        return {
+            "name": self.data.name,
+            "synthetic": manifest.synthetic,
+            "table": str(manifest.table),
+            "clips": len(self.prepared.usable),
+            "classes": self.classes,
+            "groups": len({clip.group for clip in self.prepared.usable}),
+            "split_rule": splits.rule,
+            "splits": {
+                name: {
+                    "clips": len(part),
+                    "groups": len({clip.group for clip in part}),
+                    "per_class": {label: Counter(c.label for c in part)[label] for label in self.classes},
+                }
+                for name, part in splits.parts().items()
+            },
+            "leaky": bool(splits.leaks),
+            "leaking_groups": splits.leaks,
+            "coverage": {
+                "rows": len(manifest.clips),
+                "usable": len(self.prepared.usable),
+                "per_class": {label: {"rows": n, "usable": usable.get(label, 0)} for label, n in rows.items()},
+            },
+            "partial": partial_clips,
+            "skipped": self.prepared.skipped,
+            "bad_rows": [str(row) for row in manifest.bad_rows],
+            "multi_label": manifest.multi_label,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _import(self) -> Prepared:
+        manifest = read_manifest(self.data, self.cache)
+        with Ledger(self.cache / "ledger.sqlite") as ledger:
+            import_clips(manifest.clips, self.audio, ledger)
+            rows = ledger.get_many([clip.audio_key for clip in manifest.clips])
+        usable, skipped = [], dict[str, list[str]]()
+        for clip in manifest.clips:
+            row = rows.get(clip.audio_key)
+            if row is not None and row.state in (State.OK, State.PARTIAL):
+                usable.append(clip)
+            else:
+                skipped.setdefault(_reason(row), []).append(clip.id)
+        lost = sorted({c.label for c in manifest.clips} - {c.label for c in usable})
+        if lost:
+            reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in sorted(skipped.items()))
+            raise UserError(
+                f"class {lost[0]} has no usable clips"
+                + (f" (and {len(lost) - 1} more classes)" if lost[1:] else "")
+                + f"; of {len(manifest.clips)} rows {len(usable)} are usable ({reasons})",
+                f"`python -m audioclf import` takes audio that you already hold; or leave the class out of {manifest.table}",
+            )
+        return Prepared(manifest, usable, rows, skipped)
+
+    @staticmethod
+    def _with_rows(prepared: Prepared) -> Iterator[tuple[Clip, LedgerRow]]:
+        return ((clip, prepared.rows[clip.audio_key]) for clip in prepared.usable)
+
+    def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
+        )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _reason(row: LedgerRow | None) -> str:
+    """Why a clip is left out, in a word."""
+    if row is None:
+        return "not fetched"
+    return str(row.failure.value if row.failure is not None else row.state.value)

@@ -1,0 +1,61 @@
+"""The front-end: what turns a waveform into a fixed-size array, and the one interface all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Protocol
+
+import torch
+
+from audioclf.config import FeaturesConfig
+from audioclf.features.mel import LibrosaMel, TorchaudioMel
+
+
+class FrontEnd(Protocol):
+    """Turns waveforms into features; nothing in it is learnt from the data.
+
+    Attributes:
+        name: the front-end's name in the configuration.
+        version: raised whenever the same waveform would give other features; part of the feature store's key.
+        sample_rate: rate of the waveforms it takes, in Hz.
+        output_shape: shape of one clip's features.
+    """
+
+    name: str
+    version: str
+    sample_rate: int
+    output_shape: tuple[int, ...]
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Pads or crops one waveform ``[n]`` to the number of samples that every clip of a batch has."""
+        ...
+
+    def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Features ``[B, *output_shape]``, float32, of waveforms ``[B, n]`` that :meth:`fit_length` made."""
+        ...
+
+    def to(self, device: torch.device) -> FrontEnd:
+        """The front-end on another device, where it has one."""
+        ...
+
+
+def build_front_end(config: FeaturesConfig) -> FrontEnd:
+    """The front-end that the ``features`` section names.
+
+    Raises:
+        UserError: settings that leave a mel band without any FFT bin.
+    """
+    return LibrosaMel(config) if config.engine == "librosa" else TorchaudioMel(config)
+
+
+def front_end_settings(config: FeaturesConfig, version: str) -> dict[str, Any]:
+    """What decides the features of a waveform: the resolved settings and the version, without what is learnt later."""
+    settings = config.model_dump()
+    del settings["normalisation"]  # learnt from the training split; lives in the run
+    return {**settings, "version": version}
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """A short stable name for front-end settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""Mel-spectrograms: torchaudio as the engine, librosa as the reference.
+
+Both use a centred STFT with a periodic Hann window, zeros beyond the ends, Slaney's mel scale and area
+normalisation (librosa's defaults), and a floor of 1e-10 in power (-100 dB), with 0 dB at power 1. They agree to
+1e-3 dB above -80 dB. For that the FFT is computed in double precision: in single precision the rounding of a loud
+frame's spectrum is up to 0.05 dB in its quiet bands (measured on ESC-10).
+"""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import torch
+import torchaudio
+
+from audioclf.config import MelConfig
+from audioclf.errors import UserError
+
+POWER_FLOOR = 1e-10  # -100 dB: librosa.power_to_db's amin
+
+
+class TorchaudioMel(torch.nn.Module):
+    """Mel-spectrogram by torchaudio, in batches, on CPU or GPU.
+
+    Args:
+        config: the ``features`` section.
+
+    Raises:
+        UserError: a mel band is so narrow that it holds no FFT bin.
+    """
+
+    name = "mel"
+    version = "1"
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.output_shape = (config.n_mels, config.target_length)
+        self.spectrogram = torchaudio.transforms.Spectrogram(
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            power=2.0,
+            pad_mode="constant",
+            wkwargs={"dtype": torch.float64},
+        )
+        # librosa's filters: torchaudio's own are computed in float32 and differ by up to 1e-5 (0.004 dB).
+        self.register_buffer("filters", torch.from_numpy(mel_filters(config)), persistent=False)
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Waveform ``[n]`` padded with silence at the end, or cropped to its centre, to ``target_length`` frames."""
+        return fit_length(waveform, self.config)
+
+    @torch.no_grad()
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Waveforms ``[B, n]`` → mel-spectrograms ``[B, n_mels, target_length]``, float32."""
+        power = self.spectrogram(waveforms.double()).float()
+        mel = torch.matmul(self.filters, power)
+        return 10.0 * torch.log10(mel.clamp(min=POWER_FLOOR)) if self.config.scale == "db" else mel
+
+
+class LibrosaMel:
+    """The same by librosa, clip by clip: the reference that the engine is held against."""
+
+    name = "mel"
+    version = "1"
+
+    def __init__(self, config: MelConfig) -> None:
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.output_shape = (config.n_mels, config.target_length)
+        mel_filters(config)
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """See :meth:`TorchaudioMel.fit_length`."""
+        return fit_length(waveform, self.config)
+
+    def to(self, device: torch.device) -> LibrosaMel:
+        """Itself: librosa computes on the CPU."""
+        return self
+
+    def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Waveforms ``[B, n]`` → mel-spectrograms ``[B, n_mels, target_length]``, float32."""
+        config = self.config
+        mels = [
+            librosa.feature.melspectrogram(
+                y=waveform,
+                sr=config.sample_rate,
+                n_fft=config.n_fft,
+                hop_length=config.hop_length,
+                n_mels=config.n_mels,
+                fmin=config.f_min,
+                fmax=config.f_max or config.sample_rate / 2,
+                pad_mode="constant",
+            )
+            for waveform in waveforms.cpu().numpy()
+        ]
+        if config.scale == "db":
+            mels = [librosa.power_to_db(mel, ref=1.0, amin=POWER_FLOOR, top_db=None) for mel in mels]
+        return torch.from_numpy(np.stack(mels).astype(np.float32))
+
+
+def samples_needed(config: MelConfig) -> int:
+    """The samples of a waveform that give exactly ``target_length`` frames: a centred STFT has 1 + n // hop."""
+    return config.target_length * config.hop_length - 1
+
+
+def fit_length(waveform: torch.Tensor, config: MelConfig) -> torch.Tensor:
+    """Waveform ``[n]`` padded with silence at the end, or cropped to its centre.
+
+    Padding does not change the frames that are there: beyond its ends a waveform is taken as silent anyway.
+    """
+    surplus = waveform.shape[-1] - samples_needed(config)
+    if surplus > 0:
+        return waveform[surplus // 2 :][: samples_needed(config)]
+    return torch.nn.functional.pad(waveform, (0, -surplus))
+
+
+def mel_filters(config: MelConfig) -> np.ndarray:
+    """Slaney mel filters ``[n_mels, 1 + n_fft // 2]``, float32.
+
+    Raises:
+        UserError: a band holds no FFT bin, so it would be constant on every clip.
+    """
+    filters = librosa.filters.mel(
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max or config.sample_rate / 2,
+        dtype=np.float32,
+    )
+    empty = int((filters.max(axis=1) == 0).sum())
+    if empty:
+        raise UserError(
+            f"features.n_mels={config.n_mels}: {empty} bands hold no FFT bin at n_fft={config.n_fft} and {config.sample_rate} Hz",
+            "fewer bands (features.n_mels) or a longer window (features.n_fft)",
+        )
+    return np.asarray(filters)

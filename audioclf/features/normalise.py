@@ -1,0 +1,63 @@
+"""Normalisation with statistics of the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+MIN_STD = 1e-3  # a band that never changes is left unscaled instead of blown up
+
+
+class Standardise(torch.nn.Module):
+    """``(x - mean) / std`` with constants that travel with the model's weights.
+
+    Args:
+        mean: broadcastable to ``[n_mels, frames]``.
+        std: likewise, > 0.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalised features, ``[B, n_mels, frames]`` like its input."""
+        return (features - self.mean) / self.std
+
+    @classmethod
+    def identity(cls, kind: str, shape: tuple[int, ...]) -> Standardise:
+        """A module of the right shape that changes nothing: to be filled from a checkpoint, or for ``none``."""
+        size = (shape[0], 1) if kind == "per_band" else (1, 1)
+        return cls(torch.zeros(size), torch.ones(size))
+
+    @classmethod
+    def fit(cls, kind: str, batches: Iterable[torch.Tensor], shape: tuple[int, ...]) -> Standardise:
+        """Statistics of a training split, in one pass and in double precision.
+
+        Args:
+            kind: ``none`` (changes nothing), ``global`` (one mean and standard deviation) or ``per_band`` (one for
+                each mel band).
+            batches: features ``[B, n_mels, frames]`` of the training split.
+            shape: shape of one clip's features.
+        """
+        if kind == "none":
+            return cls.identity(kind, shape)
+        over = (0, 2) if kind == "per_band" else (0, 1, 2)
+        count, mean, m2 = 0.0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for batch in batches:  # Chan, Golub and LeVeque (1983): combine means and squared deviations of parts
+            part = batch.double()
+            n = part.numel() / (part.shape[1] if kind == "per_band" else 1)
+            part_mean = part.mean(over)
+            part_m2 = part.var(over, unbiased=False) * n
+            delta, total = part_mean - mean, count + n
+            mean = mean + delta * n / total
+            m2 = m2 + part_m2 + delta**2 * count * n / total
+            count = total
+        std = (m2 / count).sqrt()
+        std = torch.where(std < MIN_STD, torch.ones_like(std), std)
+        return cls(mean.float().reshape(-1, 1), std.float().reshape(-1, 1))

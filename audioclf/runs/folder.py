@@ -1,0 +1,201 @@
+"""A run's folder: what lies in it, written so that a kill leaves nothing that reads as more than it is.
+
+::
+
+    config.yaml          the resolved configuration
+    environment.json     git commit, package versions, hardware, seed
+    metrics.csv          one row for each epoch, train and val
+    predictions.parquet  clip, group, split, target, label, predicted, logits
+    checkpoints/         last.ckpt (to continue from), model.ckpt (the selected weights)
+    train/, val/, events TensorBoard
+    train.log            what was printed, with times
+    result.json          written last: its presence means "finished"
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audioclf import __version__
+
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "librosa",
+    "soundfile",
+    "soxr",
+    "av",
+    "numpy",
+    "scikit-learn",
+)
+
+
+class RunFolder:
+    """Reads and writes one run's folder.
+
+    Args:
+        path: the folder; made when something is first written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.model_checkpoint = self.checkpoints / "model.ckpt"
+        self.metrics_csv = path / "metrics.csv"
+        self.predictions = path / "predictions.parquet"
+        self.log = path / "train.log"
+
+    def read_result(self) -> dict[str, Any] | None:
+        """``result.json``, or None where the run is not finished (or the file is torn or foreign)."""
+        return _read_json(self.path / "result.json")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json``, the last file of a run; values that are not finite become null."""
+        write_atomically(self.path / "result.json", to_json(result))
+
+    def read_state(self) -> dict[str, Any] | None:
+        """Identity and data fingerprint of the run that the folder was begun for, or None."""
+        return _read_json(self.path / "environment.json")
+
+    def begin(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Writes what is known before training: ``config.yaml`` and ``environment.json``.
+
+        Args:
+            config: the resolved configuration.
+            state: identity and data fingerprint, kept beside the environment.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        write_atomically(self.path / "environment.json", to_json({**state, **environment()}))
+
+    def set_aside(self) -> Path | None:
+        """Renames the folder so that another run can take its place; nothing is deleted.
+
+        Returns:
+            The new place, or None where there was nothing to keep.
+        """
+        if not self.path.is_dir() or not any(p.name != ".lock" for p in self.path.iterdir()):
+            return None
+        for n in range(1, 10_000):
+            aside = self.path.with_name(f"{self.path.name}.old{n}")
+            if not aside.exists():
+                os.rename(self.path, aside)
+                return aside
+        raise RuntimeError(f"{self.path}: no free name to set it aside")
+
+    def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
+        """Adds one epoch's row to ``metrics.csv``."""
+        new = not self.metrics_csv.exists()
+        with self.metrics_csv.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({key: "" if value is None else value for key, value in row.items()})
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The rows of ``metrics.csv``; a torn last line is passed over."""
+        if not self.metrics_csv.exists():
+            return []
+        with self.metrics_csv.open(newline="") as file:
+            rows = csv.DictReader(file)
+            return [
+                {k: float(v) if v else math.nan for k, v in row.items()} for row in rows if None not in row.values()
+            ]
+
+    def keep_epochs(self, epochs: int) -> None:
+        """Drops the rows of epochs that a resumed run does again.
+
+        Args:
+            epochs: how many epochs the checkpoint holds.
+        """
+        if not self.metrics_csv.exists():
+            return
+        lines = self.metrics_csv.read_text().splitlines(keepends=True)
+        write_atomically(self.metrics_csv, "".join(lines[: epochs + 1]))
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """JSON in which no NaN or infinity stands: they become null."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def environment() -> dict[str, Any]:
+    """What a run ran on: code version, git commit and dirt, packages, hardware."""
+    import torch
+
+    return {
+        "audioclf": __version__,
+        "git": _git(),
+        "python": sys.version.split()[0],
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirt of the checkout that the package is run from, or None outside one."""
+    here = Path(__file__).parent
+
+    def git(*words: Sequence[str] | str) -> str:
+        command = ["git", "-C", str(here), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,130 @@
+"""What happens at the end of an epoch: its numbers are recorded and, now and then, the run's state is saved."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from audioclf.console import ProgressBar
+from audioclf.data import epoch_seed
+from audioclf.runs.folder import RunFolder
+from audioclf.training.tensorboard import RunBoard
+
+CURVES = ("loss", "f1_macro", "accuracy")
+
+
+class SeedEpochs(Callback):
+    """Makes every random number of an epoch (dropout, augmentation) a function of (seed, epoch) alone.
+
+    So a run that is resumed, or continued to more epochs, draws what an uninterrupted one draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seeds torch's generators for this epoch."""
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+
+
+class RecordEpochs(Checkpoint):
+    """Writes each epoch's train and val numbers to ``metrics.csv``, TensorBoard and the progress bar.
+
+    It counts as a ``Checkpoint`` so that Lightning calls it after the module has logged the epoch.
+
+    Args:
+        folder: the run's folder.
+        board: TensorBoard, or None.
+        bar: the progress bar over epochs.
+    """
+
+    def __init__(self, folder: RunFolder, board: RunBoard | None, bar: ProgressBar) -> None:
+        self.folder, self.board, self.bar = folder, board, bar
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Records the epoch that has just ended."""
+        row: dict[str, float | int | None] = {"epoch": trainer.current_epoch + 1}
+        row |= {f"{split}_{name}": _metric(trainer, f"{split}/{name}") for split in ("train", "val") for name in CURVES}
+        self.folder.append_metrics(row)
+        if self.board is not None:
+            self.board.epoch(row)
+        self.bar.advance(1, f"val F1 {row['val_f1_macro']:.3f}")
+
+
+class KeepState(Checkpoint):
+    """Remembers the best epoch and saves the run's whole state, whole or not at all.
+
+    The best weights stay in memory and travel inside ``last.ckpt``: one file is the run's state, so there is no
+    moment at which two files disagree. It is saved at most every ``every_s`` seconds, at the last epoch, and when the
+    user asks to stop.
+
+    Args:
+        folder: the run's folder.
+        every_s: least time between two checkpoints, in seconds.
+    """
+
+    def __init__(self, folder: RunFolder, every_s: float) -> None:
+        self.folder, self.every_s = folder, every_s
+        self.best_epoch = 0  # from 1; 0: none yet
+        self.best_f1, self.best_loss = -math.inf, math.inf
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.stop = False
+        self._saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares the epoch with the best one, and saves where it is time to."""
+        f1 = _metric(trainer, "val/f1_macro") or 0.0
+        loss = _metric(trainer, "val/loss")
+        loss = math.inf if loss is None else loss
+        if (f1, -loss) > (self.best_f1, -self.best_loss):
+            self.best_f1, self.best_loss = f1, loss
+            self.best_epoch = trainer.current_epoch + 1
+            self.best_weights = {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if last or self.stop or time.monotonic() - self._saved >= self.every_s:
+            self.save(trainer)
+        if self.stop:
+            trainer.should_stop = True
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Saves ``checkpoints/last.ckpt``."""
+        save_atomically(trainer, self.folder.last_checkpoint)
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What travels inside the checkpoint."""
+        best = {"epoch": self.best_epoch, "f1": self.best_f1, "loss": self.best_loss}
+        return {"best": best, "best_weights": self.best_weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what a checkpoint brought."""
+        best: Mapping[str, Any] = state_dict["best"]
+        self.best_epoch, self.best_f1, self.best_loss = best["epoch"], best["f1"], best["loss"]
+        self.best_weights = state_dict["best_weights"]
+
+
+def save_atomically(trainer: pl.Trainer, path: os.PathLike[str], weights_only: bool = False) -> None:
+    """Saves a Lightning checkpoint that is there whole or not at all."""
+    temporary = f"{os.fspath(path)}.{os.getpid()}.partial"
+    try:
+        trainer.save_checkpoint(temporary, weights_only=weights_only)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _metric(trainer: pl.Trainer, name: str) -> float | None:
+    """A logged value, or None where it is missing or not finite."""
+    value = trainer.callback_metrics.get(name)
+    return float(value) if value is not None and math.isfinite(float(value)) else None

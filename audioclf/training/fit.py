@@ -1,0 +1,378 @@
+"""Fit one run: prepare data, train, select on val, score test once, write everything down."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+
+from audioclf.config import SPLITS, Config
+from audioclf.console import console, progress_bar
+from audioclf.data import AudioDataModule
+from audioclf.errors import UserError
+from audioclf.features.extract import load_waveform
+from audioclf.features.normalise import Standardise
+from audioclf.runs.folder import RunFolder
+from audioclf.runs.identity import identity, swept_settings
+from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
+from audioclf.training.module import ClassifierModule
+from audioclf.training.scores import LEVEL, IntArray, chance, confusion_matrix, interval, scores
+from audioclf.training.tensorboard import ErrorExample, RunBoard
+
+log = logging.getLogger("audioclf")
+
+SHOWN_ERRORS = 10
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the run's state is saved.
+
+    Attributes:
+        epoch: epochs that are done and saved.
+        epochs: epochs that were asked for.
+    """
+
+    def __init__(self, epoch: int, epochs: int) -> None:
+        super().__init__(f"stopped after epoch {epoch} of {epochs}")
+        self.epoch, self.epochs = epoch, epochs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        result: the content of ``result.json``.
+        reused: whether it was finished before and nothing was trained now.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    reused: bool
+
+
+def fit(config: Config, path: Path) -> Run:
+    """Trains one run, or takes up what is there.
+
+    A finished run of the same identity on the same data is returned as it is; an unfinished one is resumed; one that
+    a shorter run of the same trajectory leads to is continued from it. A run of other data in the folder is set
+    aside, never overwritten.
+
+    Args:
+        config: the resolved configuration.
+        path: the run's folder.
+
+    Raises:
+        UserError: data or settings that cannot be trained on.
+        Interrupted: the user pressed Ctrl-C; the same call resumes.
+    """
+    _quiet_lightning()
+    device = _device(config)
+    data = AudioDataModule(
+        config.data,
+        config.features,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        cache=config.paths.cache,
+        device=device,
+    )
+    data.prepare_data()
+    data.setup()
+    folder = RunFolder(path)
+    state = {
+        "identity": identity(config),
+        "trajectory": identity(config.model_copy(update={"epochs": 1})),
+        "data": data.fingerprint,
+        "epochs": config.epochs,
+        "seed": config.seed,
+    }
+    with _locked(path):
+        found = folder.read_state()
+        same = found is not None and all(found.get(key) == state[key] for key in ("identity", "data"))
+        result = folder.read_result()
+        if same and result is not None and not config.retrain:
+            return Run(path, result, reused=True)
+        if (not same or result is not None) and (aside := folder.set_aside()) is not None:
+            why = "asked to train again" if same else "it is of another run or other audio"
+            console.print(f"{path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
+        with _logged(folder):
+            return Run(path, _train(config, data, folder, state), reused=False)
+
+
+def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict[str, Any]) -> dict[str, Any]:
+    started = time.monotonic()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    features = config.features
+    standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
+    module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
+    if not folder.last_checkpoint.exists():
+        folder.begin(config.model_dump(), state)
+        _start_from_shorter(folder, state)
+    checkpoint = folder.last_checkpoint if folder.last_checkpoint.exists() else None
+    done = int(torch.load(checkpoint, weights_only=True, mmap=True)["epoch"]) + 1 if checkpoint else 0
+    folder.keep_epochs(done)
+    board = RunBoard(folder.path, folder.read_metrics()) if config.trainer.tensorboard else None
+    keep = KeepState(folder, config.trainer.checkpoint_every_s)
+    if done:
+        log.info("continuing after epoch %d", done)
+    with progress_bar("train", config.epochs, "epochs") as bar, _stop_on_interrupt(keep):
+        bar.advance(done)
+        trainer = pl.Trainer(
+            max_epochs=config.epochs,
+            accelerator=config.trainer.accelerator,
+            devices=1,
+            callbacks=[SeedEpochs(config.seed), RecordEpochs(folder, board, bar), keep],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            deterministic="warn" if data.device.type == "cuda" else None,
+            default_root_dir=str(folder.path),
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.current_epoch < config.epochs:
+        if board is not None:
+            board.close()
+        raise Interrupted(trainer.current_epoch, config.epochs)
+
+    selected = config.epochs
+    if config.trainer.select == "best":
+        module.load_state_dict(keep.best_weights)
+        selected = keep.best_epoch
+    save_atomically(trainer, folder.model_checkpoint, weights_only=True)
+    logits = predict_splits(trainer, module, data)
+    write_predictions(folder, data, logits)
+    result = {
+        "status": "finished",
+        **state,
+        "lr": config.lr,
+        "batch_size": config.batch_size,
+        "selected_epoch": selected,
+        "select": config.trainer.select,
+        **evaluate(data, logits),
+        "data": data.summary(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if board is not None:
+        confusion = _confusion(data, logits, "test")
+        board.finish(swept_settings(config), result, confusion, _confident_errors(config, data, logits["test"]))
+    folder.write_result(result)
+    return result
+
+
+def predict_splits(trainer: pl.Trainer, module: ClassifierModule, data: AudioDataModule) -> dict[str, torch.Tensor]:
+    """Logits ``[N, K]`` of each split, in the order of its clips; the only time that test is looked at."""
+    batches = trainer.predict(module, dataloaders=data.predict_dataloader())
+    assert batches is not None
+    return {name: torch.cat(list(part)).float().cpu() for name, part in zip(SPLITS, batches, strict=True)}
+
+
+def evaluate(data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Scores of every split, and the chance floor and interval of test.
+
+    Args:
+        data: the data module after ``setup()``.
+        logits: by split, ``[N, K]``.
+    """
+    content: dict[str, Any] = {}
+    targets = {name: data.datasets[name].targets for name in SPLITS}
+    for name in SPLITS:
+        found = scores(_confusion(data, logits, name))
+        content[name] = {
+            "loss": float(torch.nn.functional.cross_entropy(logits[name], targets[name])),
+            "accuracy": found.accuracy,
+            "precision_macro": found.precision_macro,
+            "recall_macro": found.recall_macro,
+            "f1_macro": found.f1_macro,
+            "f1_micro": found.accuracy,
+            "f1_weighted": found.f1_weighted,
+            "classes_without_support": found.classes_without_support,
+            "per_class": {
+                label: {
+                    "precision": float(found.precision[i]),
+                    "recall": float(found.recall[i]),
+                    "f1": float(found.f1[i]),
+                    "support": int(found.support[i]),
+                }
+                for i, label in enumerate(data.classes)
+            },
+        }
+    test, predicted = targets["test"].numpy(), logits["test"].argmax(1).numpy()
+    groups = [clip.group for clip in data.splits.test]
+    classes = len(data.classes)
+    content["chance"] = asdict(chance(test, predicted, targets["train"].numpy(), classes))
+    content["interval"] = {"f1_macro": list(interval(test, predicted, groups, classes)), "level": LEVEL}
+    content["diverged"] = not all(bool(part.isfinite().all()) for part in logits.values())
+    return content
+
+
+def write_predictions(folder: RunFolder, data: AudioDataModule, logits: dict[str, torch.Tensor]) -> None:
+    """Writes ``predictions.parquet``: one row for each clip of each split."""
+    columns: dict[str, list[Any]] = {
+        n: [] for n in ("clip", "group", "split", "target", "label", "predicted", "logits")
+    }
+    for name, part in data.splits.parts().items():
+        targets = data.datasets[name].targets.tolist()
+        columns["clip"] += [clip.id for clip in part]
+        columns["group"] += [clip.group for clip in part]
+        columns["split"] += [name] * len(part)
+        columns["target"] += targets
+        columns["label"] += [data.classes[t] for t in targets]
+        columns["predicted"] += [data.classes[p] for p in logits[name].argmax(1).tolist()]
+        columns["logits"] += logits[name].numpy().tolist()
+    table = pa.table(columns).cast(
+        pa.schema(
+            [(n, pa.string()) for n in ("clip", "group", "split")]
+            + [
+                ("target", pa.int32()),
+                ("label", pa.string()),
+                ("predicted", pa.string()),
+                ("logits", pa.list_(pa.float32())),
+            ]
+        )
+    )
+    temporary = folder.predictions.with_suffix(".partial")
+    pq.write_table(table.replace_schema_metadata({"classes": "\n".join(data.classes)}), temporary)
+    temporary.replace(folder.predictions)
+
+
+def _confusion(data: AudioDataModule, logits: dict[str, torch.Tensor], name: str) -> IntArray:
+    predicted = logits[name].argmax(1).numpy()
+    return confusion_matrix(data.datasets[name].targets.numpy(), predicted, len(data.classes))
+
+
+def _confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor) -> list[ErrorExample]:
+    """The test clips that are wrong with the highest probability."""
+    targets = data.datasets["test"].targets
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = [i for i in confidence.argsort(descending=True).tolist() if predicted[i] != targets[i]][:SHOWN_ERRORS]
+    features = config.features
+    return [
+        ErrorExample(
+            title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
+            features=data.datasets["test"][i][0][0].numpy(),
+            samples=load_waveform(data.audio.path(data.splits.test[i]), features.sample_rate).numpy(),
+            rate=features.sample_rate,
+            seconds=features.target_length * features.hop_length / features.sample_rate,
+            hertz=(features.f_min, features.f_max or features.sample_rate / 2),
+            unit="dB" if features.scale == "db" else "power",
+        )
+        for i in wrong
+    ]
+
+
+def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
+    """Takes over the state of the longest finished run that differs only in having fewer epochs; that run stays."""
+    best: RunFolder | None = None
+    most = 0
+    for sibling in folder.path.parent.glob("*/result.json"):
+        other = RunFolder(sibling.parent)
+        result = other.read_result() or {}
+        epochs = result.get("epochs")
+        same = (
+            all(result.get(key) == state[key] for key in ("trajectory",))
+            and result.get("data", {}).get("fingerprint") == state["data"]
+        )
+        if same and isinstance(epochs, int) and most < epochs < state["epochs"] and other.last_checkpoint.exists():
+            best, most = other, epochs
+    if best is None:
+        return
+    console.print(f"continuing from {best.path.name} (epoch {most})", markup=False)
+    shutil.copyfile(best.metrics_csv, folder.metrics_csv)
+    temporary = folder.last_checkpoint.with_suffix(".partial")
+    shutil.copyfile(best.last_checkpoint, temporary)
+    temporary.replace(folder.last_checkpoint)
+
+
+@contextmanager
+def _stop_on_interrupt(keep: KeepState) -> Iterator[None]:
+    """First Ctrl-C: finish the epoch and save. Second: stop at once; the last saved state stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, frame: object) -> None:
+        if keep.stop:
+            raise KeyboardInterrupt
+        keep.stop = True
+        console.print("stopping after this epoch (Ctrl-C again stops at once)", markup=False)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time in a run's folder; a second one waits and then finds the finished run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"{path.name}: another process is training this run; waiting for it", markup=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    """Sends log messages and warnings to ``train.log``."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except Interrupted as stop:
+        log.info("%s", stop)
+        raise
+    except Exception:
+        log.exception("failed")
+        raise
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _device(config: Config) -> torch.device:
+    """Where features and training run.
+
+    Raises:
+        UserError: a GPU was asked for and there is none.
+    """
+    wanted, available = config.trainer.accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not available:
+        raise UserError("trainer.accelerator=gpu: no CUDA device found", "trainer.accelerator=auto takes what there is")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _quiet_lightning() -> None:
+    """Lightning's hints on loggers and loader workers do not fit: data is in RAM and the run folder is our own."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*|lightning_fabric\..*")

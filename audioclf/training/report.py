@@ -1,0 +1,101 @@
+"""What a person reads at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from audioclf.config import SPLITS
+from audioclf.console import console
+from audioclf.training.fit import Run
+
+CHANCE_P = 0.05  # above it, shuffled predictions do as well too often for the score to mean anything
+
+
+def print_run(run: Run) -> None:
+    """Prints a finished run: scores of each split, chance floor, interval, worst class, and where everything is."""
+    result = run.result
+    data = result["data"]
+    for line in _data_lines(data):
+        console.print(line, markup=False)
+    console.print(_table(result))
+    chance, test = result["chance"], result["test"]
+    low, high = result["interval"]["f1_macro"]
+    console.print(
+        f"test F1 {test['f1_macro']:.3f}, 95 % interval [{low:.3f}, {high:.3f}] over recordings; "
+        f"chance floor: majority {chance['majority']:.3f}, stratified {chance['stratified']:.3f}, "
+        f"own predictions shuffled {chance['permutation']:.3f}",
+        markup=False,
+    )
+    for line in _remarks(result):
+        console.print(line, markup=False)
+    worst, scores = min(((n, s) for n, s in test["per_class"].items() if s["support"]), key=lambda item: item[1]["f1"])
+    console.print(f"worst class: {worst}, F1 {scores['f1']:.3f} ({scores['support']} test clips)", markup=False)
+    picked = "best val F1" if result["select"] == "best" else "the last"
+    console.print(f"tested weights: epoch {result['selected_epoch']} of {result['epochs']} ({picked})", markup=False)
+    if run.reused:
+        console.print("finished before, nothing was trained now; retrain=true trains it again", markup=False)
+    console.print(f"written to {run.folder}", markup=False, soft_wrap=True)
+    console.print(
+        f"curves, confusion matrix, errors: tensorboard --logdir {run.folder.parent}", markup=False, soft_wrap=True
+    )
+
+
+def _data_lines(data: dict[str, Any]) -> list[str]:
+    name = (
+        f"{data['name']} (SYNTHETIC recordings: for trying things out, not for conclusions)"
+        if data["synthetic"]
+        else data["name"]
+    )
+    lines = [
+        f"{name}: {data['clips']} clips of {data['groups']} recordings, {len(data['classes'])} classes; {data['split_rule']}"
+    ]
+    coverage = data["coverage"]
+    if coverage["usable"] < coverage["rows"]:
+        reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in sorted(data["skipped"].items()))
+        lines.append(
+            f"coverage: {coverage['usable']} of {coverage['rows']} rows have usable audio; left out: {reasons}"
+        )
+        thin = [f"{c} {n['usable']}/{n['rows']}" for c, n in coverage["per_class"].items() if n["usable"] < n["rows"]]
+        lines.append(f"  by class: {', '.join(thin)}")
+    if data["bad_rows"]:
+        lines.append(f"{len(data['bad_rows'])} bad rows skipped, e.g. {data['bad_rows'][0]}")
+    if data["multi_label"]:
+        lines.append(
+            f"{data['multi_label']} clips with several labels were made single-label or dropped (data.multi_label)"
+        )
+    if data["partial"]:
+        lines.append(f"{data['partial']} clips are shorter than asked and used as they are")
+    return lines
+
+
+def _table(result: dict[str, Any]) -> Table:
+    leaky = " (LEAKY: recordings in several splits)" if result["data"]["leaky"] else ""
+    table = Table(title=f"macro averages over classes{leaky}", title_justify="left")
+    table.add_column("split")
+    for column in ("clips", "precision", "recall", "F1", "accuracy", "loss"):
+        table.add_column(column, justify="right")
+    for split in SPLITS:
+        row = result[split]
+        values = [row[key] for key in ("precision_macro", "recall_macro", "f1_macro", "accuracy", "loss")]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        table.add_row(
+            split, str(result["data"]["splits"][split]["clips"]), *cells, style="bold" if split == "test" else ""
+        )
+    return table
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    remarks = []
+    if result["diverged"]:
+        remarks.append("training DIVERGED: some outputs are not finite numbers; lower lr")
+    if result["chance"]["permutation_p"] > CHANCE_P:
+        remarks.append(
+            f"this is not told apart from chance: shuffled predictions do as well in {result['chance']['permutation_p']:.0%} of draws"
+        )
+    for split in SPLITS:
+        missing = result[split]["classes_without_support"]
+        if missing:
+            remarks.append(f"{missing} classes have no {split} clips and are not in its averages")
+    return remarks

@@ -1,0 +1,166 @@
+"""What TensorBoard shows of a run.
+
+Train and val curves share a chart: TensorBoard draws scalars of one name from different folders together, so they
+are written as ``loss`` and ``f1_macro`` below ``train/`` and ``val/``. Hyper-parameters and final metrics stand in
+the run's own folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+matplotlib.use("Agg")
+
+FINAL = ("f1_macro", "accuracy", "loss")
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """One confidently wrong prediction.
+
+    Attributes:
+        title: what it is and what it was taken for.
+        features: the clip's features ``[n_mels, frames]``.
+        samples: its audio ``[n]``, float32.
+        rate: of the audio, in Hz.
+        seconds: length of the spectrogram, in s.
+        hertz: lower and upper edge of the mel bands, in Hz.
+        unit: of the features, ``dB`` or ``power``.
+    """
+
+    title: str
+    features: npt.NDArray[np.float32]
+    samples: npt.NDArray[np.float32]
+    rate: int
+    seconds: float
+    hertz: tuple[float, float]
+    unit: str
+
+
+class RunBoard:
+    """Writes a run's TensorBoard events.
+
+    Events that lie in the folder are removed: a resumed run writes its earlier epochs again from ``metrics.csv``, so
+    its curves have neither gaps nor doubled points.
+
+    Args:
+        folder: the run's folder.
+        earlier: rows of ``metrics.csv`` to write first.
+    """
+
+    def __init__(self, folder: Path, earlier: Sequence[Mapping[str, float]] = ()) -> None:
+        self.folder = folder
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        for split in ("train", "val"):
+            shutil.rmtree(folder / split, ignore_errors=True)
+        self._splits = {split: SummaryWriter(str(folder / split)) for split in ("train", "val")}
+        for row in earlier:
+            self.epoch(row)
+
+    def epoch(self, row: Mapping[str, float | int | None]) -> None:
+        """Adds one epoch's points; ``row`` is one of ``metrics.csv``."""
+        for split, writer in self._splits.items():
+            for name in ("loss", "f1_macro", "accuracy"):
+                value = row.get(f"{split}_{name}")
+                if value is not None and np.isfinite(value):
+                    writer.add_scalar(name, value, int(row["epoch"] or 0))
+            writer.flush()
+
+    def finish(
+        self,
+        settings: Mapping[str, Any],
+        result: Mapping[str, Any],
+        confusion: npt.NDArray[np.int64],
+        errors: Sequence[ErrorExample],
+    ) -> None:
+        """Adds what is known at the end: HParams, figures and the most confident errors.
+
+        Args:
+            settings: hyper-parameters by dotted key.
+            result: the content of ``result.json``.
+            confusion: of the test split, ``[K, K]``, row true.
+            errors: test clips, most confident first.
+        """
+        step = int(result["selected_epoch"])
+        metrics = {
+            f"{split}/{name}": result[split][name]
+            for split in ("test", "val", "train")
+            for name in FINAL
+            if result[split][name] is not None
+        }
+        with SummaryWriter(str(self.folder)) as writer:
+            for summary in hparams(dict(settings), metrics):
+                writer.file_writer.add_summary(summary)
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+            classes = result["data"]["classes"]
+            writer.add_figure("test/confusion_matrix", confusion_figure(confusion, classes), step)
+            writer.add_figure("test/f1_per_class", f1_figure(result), step)
+            for i, error in enumerate(errors, 1):
+                tag = f"errors/{i:02d} {error.title}"
+                writer.add_figure(tag, spectrogram_figure(error), step)
+                writer.add_audio(tag, error.samples[None], step, sample_rate=error.rate)
+        self.close()
+
+    def close(self) -> None:
+        """Closes the event files."""
+        for writer in self._splits.values():
+            writer.close()
+
+
+def confusion_figure(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """The confusion matrix, rows in shares of the true class, cells with counts."""
+    size = max(4.0, 0.45 * len(classes) + 2.0)
+    figure = Figure(figsize=(min(size, 24), min(size, 24)), layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    if len(classes) <= 30:
+        for i, j in np.argwhere(confusion > 0):
+            axes.text(
+                j, i, str(confusion[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black"
+            )
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true", title="test: clips")
+    return figure
+
+
+def f1_figure(result: Mapping[str, Any]) -> Figure:
+    """Test F1 of each class, lowest first, with the macro average and the chance floor."""
+    per_class = sorted(result["test"]["per_class"].items(), key=lambda item: item[1]["f1"])
+    names = [f"{name} ({values['support']})" for name, values in per_class]
+    figure = Figure(figsize=(7, min(max(3.0, 0.32 * len(names) + 1.2), 40)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(names, [values["f1"] for _, values in per_class], color="#4878cf")
+    axes.axvline(result["test"]["f1_macro"], color="black", label=f"macro-F1 {result['test']['f1_macro']:.2f}")
+    floor = max(result["chance"][name] for name in ("majority", "stratified", "permutation"))
+    axes.axvline(floor, color="crimson", linestyle="--", label=f"chance floor {floor:.2f}")
+    axes.set(xlim=(0, 1), xlabel="test F1", title="test F1 per class (clips)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def spectrogram_figure(error: ErrorExample) -> Figure:
+    """A clip's mel-spectrogram over seconds, with its bands from bottom to top."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.add_subplot()
+    bands = len(error.features)
+    image = axes.imshow(
+        error.features, origin="lower", aspect="auto", cmap="magma", extent=(0, error.seconds, 0, bands)
+    )
+    axes.set(xlabel="time [s]", ylabel=f"mel band ({error.hertz[0]:.0f}-{error.hertz[1]:.0f} Hz)", title=error.title)
+    figure.colorbar(image, ax=axes, label=error.unit)
+    return figure
