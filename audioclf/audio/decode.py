@@ -94,10 +94,10 @@ def decode(path: str | os.PathLike[str], start_s: float, end_s: float | None, ra
             is_mp4 = file.read(8)[4:] == b"ftyp"
             file.seek(0)
             piece = read_sndfile(file.fileno(), path, window)
-            if piece is None or piece.error:
+            if piece is None or piece.error or piece.declared == 0:  # 0: a recorder that died before it wrote the size
                 other = read_pyav(path, window)
                 if other is not None:
-                    piece = replace(other, declared=piece.declared if piece else other.declared)
+                    piece = replace(other, declared=(piece and piece.declared) or other.declared)
     except OSError as error:
         failure = Failure.MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else Failure.UNREADABLE
         raise AudioError(failure, f"{path}: {error.strerror or error}") from error
@@ -138,7 +138,7 @@ def _open(path: Path) -> FileIO:
         raise AudioError(Failure.UNREADABLE, f"{path}: {what}, expected a file")
     if status.st_size == 0:
         raise AudioError(Failure.EMPTY, f"{path}: 0 bytes")
-    return path.open("rb", buffering=0)  # the decoder goes on from the descriptor, which a buffer would run ahead of
+    return path.open("rb", buffering=0)  # libsndfile reads on from the descriptor: a buffer would have run ahead
 
 
 def _check_length(asked_s: float, path: Path) -> None:
@@ -172,11 +172,11 @@ def _finish(piece: Piece, window: Window, path: Path) -> Decoded:
 
 def _too_little(piece: Piece, window: Window, got_s: float, total_s: float, path: Path) -> AudioError:
     """Why less than the shortest clip was found: the file breaks off, ends before the clip, or is that short."""
+    if window.start_s >= total_s > 0:
+        return AudioError(Failure.OUT_OF_RANGE, f"{path}: the clip starts at {window.start_s:g} s of {total_s:.3f} s")
     if piece.error or (piece.declared or 0) > piece.end:
-        why = piece.error or f"declares {total_s:.3f} s"
-        return AudioError(Failure.TRUNCATED, f"{path}: breaks off at {piece.end / piece.rate:.3f} s ({why})")
-    if window.start_s * piece.rate >= piece.end > 0:
-        return AudioError(Failure.OUT_OF_RANGE, f"{path}: starts at {window.start_s:g} s of {total_s:.3f} s")
+        what = f"{got_s:.3f} s decode from {window.start_s:g} s on"
+        return AudioError(Failure.TRUNCATED, f"{path}: {what} ({piece.error or f'{total_s:.3f} s declared'})")
     return AudioError(Failure.TOO_SHORT, f"{path}: {got_s:.4f} s of audio, at least {MIN_DURATION_S:g} s needed")
 
 

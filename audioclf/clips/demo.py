@@ -194,7 +194,7 @@ class Recording:
             _add(wave, start, rng.uniform(0.7, 1.0) * _unit(take(rng, _samples(end - start))))
 
         others = [label for label in SOUNDS if label != self.label]
-        for _ in range(rng.poisson(2.0)):
+        for _ in range(rng.poisson(1.5)):
             sound = SOUNDS[others[rng.integers(len(others))]](rng)(rng, _samples(rng.uniform(400, 1500)))
             _add(wave, rng.uniform(0, total - 1500), _decibels(rng.uniform(-18, -6)) * _unit(sound))
 
@@ -236,7 +236,7 @@ def _add(wave: Waveform, start: float, sound: Waveform) -> None:
 
 def _background(rng: Rng, samples: int) -> Waveform:
     """Coloured noise with mains hum; about unit RMS."""
-    hum = log_uniform(rng, 0.02, 0.7) * tone(np.full(samples, rng.choice([50.0, 60.0])), rng.uniform(0, 1, 8))
+    hum = log_uniform(rng, 0.02, 0.3) * tone(np.full(samples, rng.choice([50.0, 60.0])), rng.uniform(0, 1, 8))
     return noise(rng, samples, low=30, colour=rng.uniform(0.7, 1.3)) + hum
 
 

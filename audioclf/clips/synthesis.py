@@ -113,8 +113,8 @@ def length(duration: float) -> int:
 
 def alarm_beep(rng: Rng) -> Take:
     """Even beeps of one pitch, singly or in groups."""
-    pitch, period, duty = log_uniform(rng, 1500, 3200), log_uniform(rng, 0.3, 1.0), rng.uniform(0.3, 0.6)
-    group, brightness = int(rng.integers(1, 4)), rng.uniform(0.1, 0.7)
+    pitch, period, duty = log_uniform(rng, 1900, 3000), log_uniform(rng, 0.3, 1.0), rng.uniform(0.3, 0.6)
+    group, brightness = int(rng.integers(1, 4)), rng.uniform(0.1, 0.5)
 
     def take(rng: Rng, samples: int) -> Waveform:
         beep = length(period * duty / group)
@@ -131,7 +131,7 @@ def alarm_beep(rng: Rng) -> Take:
 
 def bell(rng: Rng) -> Take:
     """Strokes on a bell: inharmonic partials, the higher the sooner gone."""
-    pitch, ring, period = log_uniform(rng, 450, 1100), log_uniform(rng, 0.5, 2.0), log_uniform(rng, 0.5, 1.8)
+    pitch, ring, period = log_uniform(rng, 450, 1000), log_uniform(rng, 0.8, 2.5), log_uniform(rng, 0.5, 1.8)
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.74, 3.76, 5.1]) * rng.normal(1, 0.02, 8)
     weights = rng.uniform(0.1, 1.0, 8)
 
@@ -193,8 +193,8 @@ def clock_tick(rng: Rng) -> Take:
 
 def dog_bark(rng: Rng) -> Take:
     """Rough, falling, harmonic bursts in groups."""
-    pitch, bark, rest = log_uniform(rng, 350, 800), log_uniform(rng, 0.1, 0.3), log_uniform(rng, 0.2, 1.0)
-    formant, roughness, group = log_uniform(rng, 700, 1700), rng.uniform(0.1, 0.8), int(rng.integers(1, 4))
+    pitch, bark, rest = log_uniform(rng, 350, 700), log_uniform(rng, 0.1, 0.3), log_uniform(rng, 0.2, 1.0)
+    formant, roughness, group = log_uniform(rng, 700, 1500), rng.uniform(0.2, 0.8), int(rng.integers(1, 4))
 
     def take(rng: Rng, samples: int) -> Waveform:
         def grain(_: int) -> Waveform:
@@ -269,8 +269,8 @@ def rain(rng: Rng) -> Take:
 
 def siren(rng: Rng) -> Take:
     """A loud tone that wails up and down, or steps between two pitches."""
-    low, interval = log_uniform(rng, 500, 900), rng.uniform(0.4, 1.1)
-    rate, stepped, brightness = log_uniform(rng, 0.15, 4.0), rng.uniform() < 0.35, rng.uniform(0.2, 0.8)
+    low, interval = log_uniform(rng, 550, 850), rng.uniform(0.6, 1.1)
+    rate, stepped, brightness = log_uniform(rng, 0.15, 4.0), rng.uniform() < 0.35, rng.uniform(0.5, 0.8)
 
     def take(rng: Rng, samples: int) -> Waveform:
         cycle = np.sin(2 * np.pi * (rate * seconds(samples) + rng.uniform()))
@@ -283,7 +283,7 @@ def siren(rng: Rng) -> Take:
 
 def water_drops(rng: Rng) -> Take:
     """Single drops into water: short tones that bend upwards, at uneven times."""
-    pitch, ring, period = log_uniform(rng, 700, 1800), log_uniform(rng, 0.015, 0.06), log_uniform(rng, 0.1, 0.5)
+    pitch, ring, period = log_uniform(rng, 900, 2000), log_uniform(rng, 0.015, 0.05), log_uniform(rng, 0.08, 0.35)
     bend, spread = rng.uniform(0.2, 1.2), rng.uniform(0.05, 0.25)
 
     def take(rng: Rng, samples: int) -> Waveform:

@@ -1,0 +1,226 @@
+"""The ledger: what became of every clip's audio, one SQLite row each.
+
+WAL mode lets one process read while another writes; a writer waits for another instead of failing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from audioclf.clips.clip import Clip
+from audioclf.errors import UserError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 60.0
+
+_CHUNK = 10_000  # keys a query; SQLite allows 32,766 variables
+_SCHEMA = """
+CREATE TABLE clips (
+    key TEXT PRIMARY KEY NOT NULL, clip_id TEXT NOT NULL, source TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL,
+    state TEXT NOT NULL, failure TEXT, http_status INTEGER, attempts INTEGER NOT NULL, next_retry REAL,
+    sha256 TEXT, duration_s REAL, source_size INTEGER, source_mtime_ns INTEGER,
+    tool_versions TEXT NOT NULL, message TEXT NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID
+"""
+
+
+class State(StrEnum):
+    """What a clip's audio is; a clip without a row is pending."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    SILENT = "silent"
+    FAILED = "failed"
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is sound to learn from, perhaps shorter than asked."""
+        return self in (State.OK, State.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One clip's audio.
+
+    Attributes:
+        key: the clip's ``audio_key``, which also names its FLAC.
+        clip_id: the clip's id, for people.
+        source: URL or path, as the manifest has it.
+        start_s: in seconds.
+        end_s: in seconds; None means to the end of the recording.
+        state: ok, partial (shorter than asked), silent, or failed.
+        failure: the failure's class where ``state`` is failed.
+        http_status: the server's last answer, for audio from the web.
+        attempts: how often it was tried, this time included.
+        next_retry: not to be tried before this time, in seconds since 1970.
+        sha256: of the stored samples as little-endian int16, whatever encoder wrote them.
+        duration_s: the true length, in seconds.
+        source_size: of the local file it was cut from, in bytes.
+        source_mtime_ns: that file's modification time, in ns since 1970.
+        tool_versions: what decoded, resampled and encoded it.
+        message: the raw reason or a note.
+        updated: when the row was put, in seconds since 1970.
+    """
+
+    key: str
+    clip_id: str
+    source: str
+    start_s: float
+    end_s: float | None
+    state: State
+    failure: str | None = None
+    http_status: int | None = None
+    attempts: int = 1
+    next_retry: float | None = None
+    sha256: str | None = None
+    duration_s: float | None = None
+    source_size: int | None = None
+    source_mtime_ns: int | None = None
+    tool_versions: str = ""
+    message: str = ""
+    updated: float = 0.0
+
+    @classmethod
+    def of(cls, clip: Clip, state: State, *, failure: str | None = None, message: str = "") -> Self:
+        """A row for ``clip``, its first attempt; the rest by ``dataclasses.replace``."""
+        key, where = clip.audio_key, (clip.source, clip.start, clip.end)
+        return cls(key, clip.id, *where, state=state, failure=failure, message=message)
+
+
+_COLUMNS = tuple(field.name for field in fields(LedgerRow))
+_PUT = f"INSERT OR REPLACE INTO clips ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+
+
+class Ledger:
+    """The rows of one audio store, in an SQLite file; a context manager. For the thread that opened it.
+
+    Args:
+        path: the file, made with its folder where absent.
+
+    Raises:
+        UserError: the file cannot be opened, is no ledger, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self) -> None:
+        with self._transaction():  # two processes may both find a new file: one makes the table, the other waits
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if version == 0 and tables == 0:
+                self._db.execute(_SCHEMA)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version == 0:
+                raise UserError(f"{self.path} is an SQLite file of another program", "name another folder for the audio")
+            elif version > SCHEMA_VERSION:
+                message = f"{self.path} has ledger version {version}; this audioclf knows up to {SCHEMA_VERSION}"
+                raise UserError(message, "update audioclf, or name another folder for the audio")
+        self._use_wal()
+        self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
+
+    def _use_wal(self) -> None:
+        """Switches to WAL; SQLite does not wait for other connections here, so we do."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, LedgerRow]:
+        """The rows there are for ``keys``; a pending clip's key is absent.
+
+        Raises:
+            UserError: the ledger cannot be read.
+        """
+        wanted, found = list(keys), {}
+        with self._explained():
+            for i in range(0, len(wanted), _CHUNK):
+                chunk = wanted[i : i + _CHUNK]
+                marks = ", ".join("?" * len(chunk))
+                query = f"SELECT {', '.join(_COLUMNS)} FROM clips WHERE key IN ({marks})"
+                for values in self._db.execute(query, chunk):
+                    row = LedgerRow(*values)
+                    found[row.key] = replace(row, state=State(row.state))
+        return found
+
+    def put_many(self, rows: Iterable[LedgerRow]) -> None:
+        """Writes rows in one transaction, over older ones of the same keys, and stamps them with the time.
+
+        Raises:
+            UserError: the ledger cannot be written.
+        """
+        now = time.time()
+        values = [astuple(replace(row, updated=now)) for row in rows]
+        with self._explained(), self._transaction():
+            self._db.executemany(_PUT, values)
+
+    def counts(self) -> dict[State, int]:
+        """How many rows there are in each state, zeros included.
+
+        Raises:
+            UserError: the ledger cannot be read.
+        """
+        with self._explained():
+            found = dict(self._db.execute("SELECT state, count(*) FROM clips GROUP BY state"))
+        return {state: found.get(state.value, 0) for state in State}
+
+    def close(self) -> None:
+        """Closes the file; closing twice is harmless."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns SQLite's and the system's errors into one line that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot make the folder of {self.path}: {error.strerror}", "name another folder") from error
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            primary = None if code is None else code & 0xFF  # extended codes carry the primary one in their low byte
+            if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                message = f"{self.path} is not an audioclf ledger, or it is damaged ({error})"
+                raise UserError(message, "move the file away; import or fetch then makes a new one") from error
+            hint = {
+                sqlite3.SQLITE_BUSY: "another process holds the ledger; end it or wait, then try again",
+                sqlite3.SQLITE_FULL: "the disk is full; make room and run again: what is done stays done",
+            }.get(primary or 0, "check that the file and its folder can be written")
+            raise UserError(f"cannot use the ledger {self.path}: {error}", hint) from error
