@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import shlex
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.text import Text
 
 from audioclf.config import Config, check_paths, keys_of, parse_config, unknown_key
 from audioclf.console import stderr
@@ -27,6 +29,7 @@ from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest
 from audioclf.runs.identity import run_name
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
+SHOWN_CHARACTERS = 200  # of an override or of Hydra's words in an error
 
 
 def conf_dir() -> Path:
@@ -38,7 +41,7 @@ def conf_dir() -> Path:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """A composed configuration as plain containers, resolved, without Hydra's own part."""
-    raw = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), resolve=True)
+    raw = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"]), resolve=True)
     assert isinstance(raw, dict)
     return {str(key): value for key, value in raw.items()}
 
@@ -57,12 +60,12 @@ def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> C
     parsed = _parse(overrides)
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            groups = [o.input_line or "" for o in parsed if _is_group(o)]
+            _check_single(parsed)
             _check_groups(parsed)
-            known = sorted(keys_of(plain(compose(config_name, overrides=groups))))
+            known = _known_keys(config_name, tuple(o.input_line or "" for o in parsed if _is_group(o)))
             for override in parsed:
-                if not _is_group(override) and override.key_or_group not in known:
-                    raise _unknown(override.key_or_group, _typed(override), known)
+                if not _is_group(override):
+                    _check_key(override, known)
             raw = plain(compose(config_name, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_lines(error), "`python train.py --help` shows groups and keys") from None
@@ -89,10 +92,15 @@ def check_command_line(argv: Sequence[str]) -> None:
     parsed = _parse(overrides)
     axes = {i: _values(o) for i, o in enumerate(parsed) if o.is_sweep_override()} if args.multirun else {}
     first = [axes[i][0] if i in axes else line for i, line in enumerate(overrides)]
-    load_config(first, name)
+    _check_run(first, name)
     for i, values in axes.items():
-        for value in values[1:CHECK_LIMIT]:
-            load_config([*first[:i], value, *first[i + 1 :]], name)
+        for value in values[1:]:
+            _check_run([*first[:i], value, *first[i + 1 :]], name)
+
+
+def _check_run(overrides: Sequence[str], config_name: str) -> None:
+    """Checks the configuration, and that its run can be named: its table of clips is there and readable."""
+    run_name(load_config(overrides, config_name))
 
 
 @contextmanager
@@ -107,9 +115,9 @@ def user_errors() -> Iterator[None]:
 
 def show_error(error: UserError) -> None:
     """Prints an error for people, on standard error."""
-    stderr.print(f"[bold red]error:[/] {_escape(error.message)}")
+    stderr.print(Text.assemble(("error: ", "bold red"), error.message))
     if error.hint:
-        stderr.print(f"[bold]hint:[/]  {_escape(error.hint)}")
+        stderr.print(Text.assemble(("hint:  ", "bold"), error.hint))
 
 
 @functools.cache
@@ -122,49 +130,98 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", resolve, replace=True)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
 def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(overrides=list(overrides))
-    except HydraException as error:
-        bad = next((o for o in overrides if "=" not in o), None)
-        if bad is not None:
-            raise UserError(f"{bad}: expected KEY=VALUE", None) from None
-        raise UserError(_first_lines(error), "quote values with special characters: 'key=\"value\"'") from None
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except (HydraException, ValueError, RecursionError):  # Python refuses numbers of thousands of digits
+            override = None
+        if override is None or not override.key_or_group:
+            hint = "quote values with special characters: 'key=\"value\"'" if "=" in text else None
+            raise UserError(f"{_shorten(text)}: not understood; expected KEY=VALUE", hint)
+        parsed.append(override)
+    return parsed
 
 
 def _values(override: Override) -> list[str]:
-    """One override line for each value of a swept override; a glob is left to Hydra."""
-    key = override.get_key_element()
-    if not (override.is_choice_sweep() or override.is_range_sweep()):
-        return [override.input_line or key]
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    """One override line for each value of a swept override, the first :data:`CHECK_LIMIT` of them."""
+    swept = override.value()
+    try:
+        if isinstance(swept, Glob):
+            values = iter(swept.filter(_options(override.key_or_group)))
+        else:
+            values = override.sweep_string_iterator()
+        lines = [f"{override.get_key_element()}={value}" for value in itertools.islice(values, CHECK_LIMIT)]
+    except (HydraException, ValueError):
+        lines = []
+    if not lines:
+        raise UserError(
+            f"{_shorten(override.input_line or '')}: nothing to sweep over",
+            "expected values: a,b,c or range(START,STOP)",
+        )
+    return lines
 
 
 def _is_group(override: Override) -> bool:
-    return (conf_dir() / override.key_or_group.replace("@", "/")).is_dir()
+    return (conf_dir() / override.key_or_group).is_dir()
+
+
+def _options(group: str) -> list[str]:
+    """What a group of the configuration can be set to."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml") if p.stem != "base")
+
+
+def _check_single(overrides: Sequence[Override]) -> None:
+    """Refuses several values for one run."""
+    for override in overrides:
+        if override.is_sweep_override():
+            line = _shorten(override.input_line or "")
+            raise UserError(f"{line}: several values; expected one", "add -m to launch a run for each")
 
 
 def _check_groups(overrides: Sequence[Override]) -> None:
+    """Refuses a choice that a group does not have."""
     for override in overrides:
-        option = override.value()
-        if not _is_group(override) or not isinstance(option, str):
+        group, option = override.key_or_group, override.value()
+        if override.is_delete() or not _is_group(override):
             continue
-        options = sorted(p.stem for p in (conf_dir() / override.key_or_group).glob("*.yaml") if p.stem != "base")
-        if option not in options and option != "null":
-            guess = nearest(option, options)
+        if option not in _options(group):
+            guess = nearest(str(option), _options(group))
             raise UserError(
-                f"{override.key_or_group}={option}: no such choice; expected one of {', '.join(options)}",
-                f"did you mean {override.key_or_group}={guess}?" if guess else None,
+                f"{group}={_typed(override)}: no such choice; expected one of {', '.join(_options(group))}",
+                f"did you mean {group}={guess}?" if guess else None,
             )
+        _check_not_added(override)
+
+
+def _check_key(override: Override, known: Sequence[str]) -> None:
+    """Refuses a key that the chosen groups do not have, and a group's name, which the choice of the group decides."""
+    key, value = override.key_or_group, _typed(override)
+    if key not in known:
+        raise _unknown(key, value, known)
+    group = key.removesuffix(".name")
+    if group != key and (conf_dir() / group).is_dir():
+        raise UserError(f"{key}={value}: not to be set; the choice of {group} decides it", f"write {group}={value}")
+    _check_not_added(override)
+
+
+def _check_not_added(override: Override) -> None:
+    if override.is_add():
+        key, value = override.key_or_group, _typed(override)
+        raise UserError(f"+{key}={value}: {key} is there already; expected it without +", f"write {key}={value}")
+
+
+@functools.cache
+def _known_keys(config_name: str, groups: tuple[str, ...]) -> list[str]:
+    """Every key of the configuration that a choice of groups gives; called where Hydra is initialised."""
+    return sorted(keys_of(plain(compose(config_name, overrides=list(groups)))))
 
 
 def _typed(override: Override) -> str:
     """The value of an override as the user typed it."""
-    return (override.input_line or "").split("=", 1)[-1]
+    return _shorten((override.input_line or "").split("=", 1)[-1])
 
 
 def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
@@ -182,7 +239,11 @@ def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
 def _first_lines(error: Exception) -> str:
     """Hydra's message without its listings of folders and its advice on stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return _shorten(lines[0]) if lines else type(error).__name__
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def run_task(cfg: DictConfig) -> float | None:

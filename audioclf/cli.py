@@ -48,8 +48,9 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
     Raises:
         UserError: a folder that is not there, or none of its files belongs to a clip.
     """
-    from audioclf.audio.importer import import_clips, match_files
+    from audioclf.audio.importer import import_clips
     from audioclf.audio.ledger import Ledger
+    from audioclf.audio.match import match_files
     from audioclf.audio.store import AudioStore
     from audioclf.clips.manifest import read_manifest
 
@@ -59,14 +60,14 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
     cache = Path(config.paths.cache)
     manifest = read_manifest(config.data, cache)
     files = match_files(manifest.clips, folder)
-    if not files:
+    if not files.pieces:
         example = manifest.clips[0]
         raise UserError(
             f"{folder}: no file in it is named after a clip of {manifest.table}",
             f"expected names like {example.id}.wav or Y{example.group}.wav",
         )
     with Ledger(cache / "ledger.sqlite") as ledger:
-        report = import_clips(list(files), AudioStore(cache / "audio"), ledger, files=files)
+        report = import_clips(list(files.pieces), AudioStore(cache / "audio"), ledger, files=files)
     for line in report.summary_lines():
         console.print(line, markup=False)
     return EXIT_OK if not report.unusable else EXIT_FAILED

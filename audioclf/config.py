@@ -6,7 +6,7 @@ change a run's numbers (a path, a progress bar) and is left out of the run's ide
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from audioclf.errors import UserError, nearest
 
-NOT_IDENTITY = {"identity": False}
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
 
 PHRASES = {  # of pydantic's messages, in words of the command line
     "a valid integer": "a whole number",
@@ -239,7 +239,7 @@ def check_paths(config: Config) -> None:
         UserError: naming the key, the path and what was expected there.
     """
     data = config.data
-    if isinstance(data, EscData | FolderData) and not Path(data.root).is_dir():
+    if isinstance(data, EscData | FolderData) and not _is(Path.is_dir, data.root):
         wanted = (
             "a folder with audio/ and meta.csv" if isinstance(data, EscData) else "a folder with one folder per class"
         )
@@ -248,15 +248,28 @@ def check_paths(config: Config) -> None:
             f"python train.py data={data.name} data.root=DIR",
         )
     if isinstance(data, CsvData):
-        if not Path(data.csv).is_file():
+        if _is(Path.is_dir, data.csv):
+            raise UserError(
+                f"data.csv={data.csv}: a folder; expected a table of clips",
+                "a folder for each class is read by: python train.py data=folder data.root=DIR",
+            )
+        if not _is(Path.is_file, data.csv):
             raise UserError(
                 f"data.csv={data.csv}: no such file; expected a table of clips",
                 "python train.py data=csv data.csv=FILE",
             )
-        if data.audio_dir is not None and not Path(data.audio_dir).is_dir():
+        if data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
             raise UserError(
                 f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
             )
+
+
+def _is(test: Callable[[Path], bool], path: str) -> bool:
+    """``Path.is_dir`` or ``Path.is_file``; no also where the name is too long or may not be looked at."""
+    try:
+        return test(Path(path))
+    except (OSError, ValueError):
+        return False
 
 
 def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str | None]:
@@ -270,6 +283,11 @@ def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[st
         return error.message, error.hint
     if kind == "missing":
         return f"{key}: missing; expected a value", f"add {key}=..."
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        names = ", ".join(section_names(key))
+        return f"{key}.name={fault['ctx'].get('tag')}: expected one of {names}", f"write {key}=NAME"
+    if kind == "model_type":
+        return f"{key}={typed.get(key, value)}: expected keys below it", f"write {key}.KEY=VALUE"
     if kind == "value_error":
         return f"{key}: {fault['ctx']['error']}", None
     expected = str(fault["msg"]).replace("Input should be ", "expected ")

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=False)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# emoji=False: a place in a table such as "clips.csv:100:" would lose its line number to a pictogram
+console = Console(highlight=False, emoji=False, soft_wrap=False)
+stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 LOG_EVERY_S = 10.0  # between progress lines where there is no terminal to redraw
 

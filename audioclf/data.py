@@ -23,7 +23,8 @@ from audioclf.clips.splits import Splits, split_clips
 from audioclf.config import DataConfig, FeaturesConfig
 from audioclf.errors import UserError
 from audioclf.features.extract import extract
-from audioclf.features.frontend import build_front_end, front_end_settings
+from audioclf.features.build import build_front_end
+from audioclf.features.frontend import front_end_settings
 from audioclf.features.store import FeatureStore
 
 GB = 1e9
@@ -97,14 +98,12 @@ class Prepared:
 
     Attributes:
         manifest: the table as read.
-        usable: clips with verified audio.
-        rows: the ledger's row of each usable clip, by its audio key.
+        rows: the clips with verified audio, and the ledger's row of each.
         skipped: clips left out, reason → clip ids.
     """
 
     manifest: Manifest
-    usable: list[Clip]
-    rows: dict[str, LedgerRow]
+    rows: dict[Clip, LedgerRow]
     skipped: dict[str, list[str]]
 
 
@@ -160,9 +159,10 @@ class AudioDataModule(pl.LightningDataModule):
         """
         if self.prepared is None:
             self.prepared = self._import()
-            split_clips(self.prepared.usable, self.data)  # before the long work, not after it
+            split_clips(list(self.prepared.rows), self.data)  # before the long work, not after it
             extract(
-                {row.sha256: self.audio.path(clip) for clip, row in self._with_rows(self.prepared)},
+                {str(row.sha256): row.key for row in self.prepared.rows.values()},
+                self.audio,
                 self.feature_store,
                 self.front_end,
                 device=self.device,
@@ -174,9 +174,10 @@ class AudioDataModule(pl.LightningDataModule):
             return
         self.prepare_data()
         assert self.prepared is not None
-        self.classes = class_names(self.prepared.usable)
-        self.splits = split_clips(self.prepared.usable, self.data)
-        sha256s = {clip.id: row.sha256 for clip, row in self._with_rows(self.prepared)}
+        usable = list(self.prepared.rows)
+        self.classes = class_names(usable)
+        self.splits = split_clips(usable, self.data)
+        sha256s = {clip.id: str(row.sha256) for clip, row in self.prepared.rows.items()}
         index = {name: i for i, name in enumerate(self.classes)}
         shape = self.front_end.output_shape
         size = 4 * len(sha256s) * torch.Size(shape).numel()
@@ -223,15 +224,15 @@ class AudioDataModule(pl.LightningDataModule):
         assert self.prepared is not None
         manifest, splits = self.prepared.manifest, self.splits
         rows = count_by_label(manifest.clips)
-        usable = count_by_label(self.prepared.usable)
-        partial_clips = sum(row.state == State.PARTIAL for row in self.prepared.rows.values())
+        usable = count_by_label(list(self.prepared.rows))
+        partial_clips = sum(row.state is State.PARTIAL for row in self.prepared.rows.values())
         return {
             "name": self.data.name,
             "synthetic": manifest.synthetic,
             "table": str(manifest.table),
-            "clips": len(self.prepared.usable),
+            "clips": len(self.prepared.rows),
             "classes": self.classes,
-            "groups": len({clip.group for clip in self.prepared.usable}),
+            "groups": len({clip.group for clip in self.prepared.rows}),
             "split_rule": splits.rule,
             "splits": {
                 name: {
@@ -245,7 +246,7 @@ class AudioDataModule(pl.LightningDataModule):
             "leaking_groups": splits.leaks,
             "coverage": {
                 "rows": len(manifest.clips),
-                "usable": len(self.prepared.usable),
+                "usable": len(self.prepared.rows),
                 "per_class": {label: {"rows": n, "usable": usable.get(label, 0)} for label, n in rows.items()},
             },
             "partial": partial_clips,
@@ -258,29 +259,23 @@ class AudioDataModule(pl.LightningDataModule):
     def _import(self) -> Prepared:
         manifest = read_manifest(self.data, self.cache)
         with Ledger(self.cache / "ledger.sqlite") as ledger:
-            import_clips(manifest.clips, self.audio, ledger)
-            rows = ledger.get_many([clip.audio_key for clip in manifest.clips])
-        usable, skipped = [], dict[str, list[str]]()
+            report = import_clips(manifest.clips, self.audio, ledger)
+        rows = {clip: row for clip, row in report.rows.items() if row.state.usable}
+        skipped: dict[str, list[str]] = {}
         for clip in manifest.clips:
-            row = rows.get(clip.audio_key)
-            if row is not None and row.state in (State.OK, State.PARTIAL):
-                usable.append(clip)
-            else:
-                skipped.setdefault(_reason(row), []).append(clip.id)
-        lost = sorted({c.label for c in manifest.clips} - {c.label for c in usable})
+            if clip not in rows:
+                row = report.rows.get(clip)
+                skipped.setdefault("not fetched" if row is None else row.failure or row.state.value, []).append(clip.id)
+        lost = sorted({clip.label for clip in manifest.clips} - {clip.label for clip in rows})
         if lost:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in sorted(skipped.items()))
+            more = f" (and {len(lost) - 1} more classes)" if lost[1:] else ""
             raise UserError(
-                f"class {lost[0]} has no usable clips"
-                + (f" (and {len(lost) - 1} more classes)" if lost[1:] else "")
-                + f"; of {len(manifest.clips)} rows {len(usable)} are usable ({reasons})",
-                f"`python -m audioclf import` takes audio that you already hold; or leave the class out of {manifest.table}",
+                f"class {lost[0]} has no usable clips{more}: "
+                f"of {len(manifest.clips)} rows {len(rows)} are usable; left out: {reasons}",
+                "`python -m audioclf import DIR` takes audio that you hold; or leave the class out of the table",
             )
-        return Prepared(manifest, usable, rows, skipped)
-
-    @staticmethod
-    def _with_rows(prepared: Prepared) -> Iterator[tuple[Clip, LedgerRow]]:
-        return ((clip, prepared.rows[clip.audio_key]) for clip in prepared.usable)
+        return Prepared(manifest, rows, skipped)
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
         return DataLoader(
@@ -292,12 +287,5 @@ class AudioDataModule(pl.LightningDataModule):
         )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _reason(row: LedgerRow | None) -> str:
-    """Why a clip is left out, in a word."""
-    if row is None:
-        return "not fetched"
-    return str(row.failure.value if row.failure is not None else row.state.value)

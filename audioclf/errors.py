@@ -31,5 +31,6 @@ class UserError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word closest to ``word``, or None where nothing is close enough to suggest."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    folded = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
+    return folded[found[0]] if found else None

@@ -9,25 +9,15 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
 from io import FileIO
+from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from audioclf.audio.readers import (
-    MAX_CLIP_S,
-    AudioError,
-    Failure,
-    Piece,
-    Samples,
-    Window,
-    declared_frames,
-    open_pyav,
-    read_pyav,
-    read_sndfile,
-)
+from audioclf.audio.frames import MAX_CLIP_S, AudioError, Failure, Piece, Samples, Window
+from audioclf.audio.readers import declared_frames, open_pyav, read_pyav, read_sndfile
 
 __all__ = ["MAX_CLIP_S", "MIN_DURATION_S", "AudioError", "Decoded", "Failure", "Samples", "decode", "probe_duration"]
 

@@ -128,7 +128,7 @@ class Ledger:
                 self._db.execute(_SCHEMA)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif version == 0:
-                raise UserError(f"{self.path} is an SQLite file of another program", "name another folder for the audio")
+                raise UserError(f"{self.path} is another program's SQLite file", "name another folder for the audio")
             elif version > SCHEMA_VERSION:
                 message = f"{self.path} has ledger version {version}; this audioclf knows up to {SCHEMA_VERSION}"
                 raise UserError(message, "update audioclf, or name another folder for the audio")
@@ -212,7 +212,7 @@ class Ledger:
         try:
             yield
         except OSError as error:
-            raise UserError(f"cannot make the folder of {self.path}: {error.strerror}", "name another folder") from error
+            raise UserError(f"no folder for {self.path}: {error.strerror}", "name another folder") from error
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", None)
             primary = None if code is None else code & 0xFF  # extended codes carry the primary one in their low byte

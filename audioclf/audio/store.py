@@ -94,21 +94,7 @@ class AudioStore:
         Raises:
             AudioError: there is no file, or it does not decode to the length its header declares.
         """
-        return self.read_pcm(clip).astype(np.float32) / np.float32(32768)
-
-    def read_pcm(self, clip: Clip | str) -> Pcm:
-        """A clip's stored 16-bit samples ``[n]``, those that the ledger's sha256 is of.
-
-        Raises:
-            AudioError: as ``read``.
-        """
-        path = self.path(clip)
-        try:
-            with path.open("rb", buffering=0) as file:
-                return _decode_flac(file.fileno(), str(path))
-        except OSError as error:
-            failure = Failure.MISSING if isinstance(error, FileNotFoundError) else Failure.UNREADABLE
-            raise AudioError(failure, f"{path}: {error.strerror}; fetch or import makes it anew") from error
+        return read_flac(self.path(clip))
 
     def clean(self) -> int:
         """Removes what killed processes left half written; how many files that was.
@@ -138,7 +124,7 @@ class AudioStore:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, path)
+                temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -149,16 +135,39 @@ class AudioStore:
             raise UserError(message, f"{hint}, then run again: what is done stays done") from error
 
 
+def read_flac(path: Path) -> Samples:
+    """A file of the store as mono float32 ``[n]`` at ``CANONICAL_RATE``, within [-1, 1).
+
+    Raises:
+        AudioError: there is no such file, or it does not decode to the length its header declares.
+    """
+    return read_pcm(path).astype(np.float32) / np.float32(32768)
+
+
+def read_pcm(path: Path) -> Pcm:
+    """A file of the store as the 16-bit samples ``[n]`` that the ledger's sha256 is of.
+
+    Raises:
+        AudioError: as ``read_flac``.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            return _decode_flac(file.fileno(), str(path))
+    except OSError as error:
+        failure = Failure.MISSING if isinstance(error, FileNotFoundError) else Failure.UNREADABLE
+        raise AudioError(failure, f"{path}: {error.strerror}; fetch or import makes it anew") from error
+
+
 def to_pcm(samples: Samples) -> Pcm:
     """Float samples ``[n]`` within [-1, 1] as 16-bit ones; exact for what came from 16 bits."""
-    scaled = samples * np.float32(32768)
-    np.rint(scaled, out=scaled)
-    return np.minimum(scaled, np.float32(32767), out=scaled).astype(np.int16)
+    scaled = np.rint(samples * np.float32(32768))
+    pcm: Pcm = np.minimum(scaled, np.float32(32767)).astype(np.int16)
+    return pcm
 
 
 def pcm_sha256(pcm: Pcm) -> str:
     """The sha256 of 16-bit samples ``[n]``, taken as little-endian bytes on every machine."""
-    return hashlib.sha256(pcm.astype("<i2", copy=False)).hexdigest()
+    return hashlib.sha256(pcm.astype("<i2", copy=False).tobytes()).hexdigest()
 
 
 def _decode_flac(file: io.BytesIO | int, name: str) -> Pcm:
@@ -172,7 +181,9 @@ def _decode_flac(file: io.BytesIO | int, name: str) -> Pcm:
             declared, kind = sound.frames, (sound.samplerate, sound.channels)
             pcm: Pcm = sound.read(dtype="int16")
     except soundfile.LibsndfileError as error:
-        raise AudioError(Failure.TRUNCATED, f"{name}: damaged ({error}); remove it and import or fetch again") from error
+        raise AudioError(
+            Failure.TRUNCATED, f"{name}: damaged ({error}); remove it and import or fetch again"
+        ) from error
     if len(pcm) != declared or kind != (CANONICAL_RATE, 1):
         what = f"{len(pcm)} of {declared} samples at {kind[0]} Hz, {kind[1]} channels"
         raise AudioError(Failure.TRUNCATED, f"{name}: {what}; remove it and import or fetch again")

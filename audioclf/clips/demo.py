@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import os
 import time
 import uuid
@@ -128,7 +129,7 @@ def read_demo(table: Path) -> list[Clip]:
             continue
         try:
             recording, start, end, label = row[0], float(row[1]), float(row[2]), row[3]
-            if not (recording and label and 0 <= start < end):
+            if not (recording and label and 0 <= start < end < math.inf):
                 raise ValueError
         except (ValueError, IndexError):
             raise UserError(
@@ -198,7 +199,7 @@ class Recording:
             sound = SOUNDS[others[rng.integers(len(others))]](rng)(rng, _samples(rng.uniform(400, 1500)))
             _add(wave, rng.uniform(0, total - 1500), _decibels(rng.uniform(-18, -6)) * _unit(sound))
 
-        snr = rng.uniform(14, 28)
+        snr = rng.uniform(16, 28)
         wave += _decibels(-snr) * _background(rng, len(wave))
         wave = _filter(wave, room)
         wave *= _decibels(rng.uniform(-8, -1)) * np.iinfo(np.int16).max / np.abs(wave).max()
@@ -236,8 +237,9 @@ def _add(wave: Waveform, start: float, sound: Waveform) -> None:
 
 def _background(rng: Rng, samples: int) -> Waveform:
     """Coloured noise with mains hum; about unit RMS."""
-    hum = log_uniform(rng, 0.02, 0.3) * tone(np.full(samples, rng.choice([50.0, 60.0])), rng.uniform(0, 1, 8))
-    return noise(rng, samples, low=30, colour=rng.uniform(0.7, 1.3)) + hum
+    hum = tone(np.full(SAMPLE_RATE, rng.choice([50.0, 60.0])), rng.uniform(0, 1, 8))  # a second of it, which repeats
+    hiss = noise(rng, samples, low=30, colour=rng.uniform(0.7, 1.3))
+    return hiss + log_uniform(rng, 0.02, 0.3) * np.resize(hum, samples)
 
 
 def _room(rng: Rng) -> Waveform:
@@ -245,7 +247,8 @@ def _room(rng: Rng) -> Waveform:
     reverberation = log_uniform(rng, 0.03, 0.4)
     tail = rng.standard_normal(_samples(1000 * reverberation))
     tail *= np.exp(-np.arange(len(tail)) / (0.2 * len(tail)))
-    response = np.concatenate([[1.0], log_uniform(rng, 0.02, 0.7) * tail / np.linalg.norm(tail)])
+    before = np.zeros(_samples(5))  # room for the microphone's response, which is symmetric about the direct sound
+    response = np.concatenate([before, [1.0], log_uniform(rng, 0.02, 0.7) * tail / np.linalg.norm(tail)])
     octaves = np.log2(np.maximum(np.fft.rfftfreq(2 * len(response), 1 / SAMPLE_RATE), 1.0))
     knots = np.arange(5.0, 14.0)  # 32 Hz to 8 kHz
     gain = 10 ** (np.interp(octaves, knots, rng.normal(0, 2, len(knots))) / 20)
@@ -254,9 +257,13 @@ def _room(rng: Rng) -> Waveform:
 
 
 def _filter(wave: Waveform, response: Waveform) -> Waveform:
-    """Convolution, as long as ``wave``."""
-    size = fft_size(len(wave) + len(response) - 1)
-    convolved: Waveform = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(response, size), size)
+    """Convolution, as long as ``wave``; in blocks, because one transform of the whole does not fit the cache."""
+    size = fft_size(4 * len(response))
+    hop = size - len(response) + 1
+    blocks = np.resize(wave, (-(-len(wave) // hop), hop))  # what fills up the last one is cut off below
+    convolved = np.zeros(blocks.size + size)
+    for i, block in enumerate(np.fft.irfft(np.fft.rfft(blocks, size) * np.fft.rfft(response, size), size)):
+        convolved[i * hop : i * hop + size] += block
     return convolved[: len(wave)]
 
 
@@ -299,11 +306,11 @@ def _write(path: Path, content: bytes) -> None:
     """Writes a file that is either there in full or not there."""
     temporary = path.with_name(f".demo-{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -9,7 +9,7 @@ from audioclf.clips.rows import SPLIT_NAMES, BadRow
 from audioclf.errors import UserError
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .mp4 .mkv .mka .webm .aif .aiff .au .caf .w64 .wma .mov".split()
+    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".mp4", ".mkv", ".mka", ".webm", ".aif", ".aiff", ".au", ".caf", ".w64", ".wma", ".mov"]
 )
 
 

@@ -50,6 +50,7 @@ def read_manifest(data: DataConfig, cache: Path) -> Manifest:
         UserError: a table that cannot be read, a bad row (unless ``data.on_bad_row=skip``), clips with several labels
             (unless ``data.multi_label`` says what to do), or no clips at all.
     """
+    bad: list[BadRow] = []
     if isinstance(data, DemoData):
         table = write_demo(
             cache
@@ -59,7 +60,7 @@ def read_manifest(data: DataConfig, cache: Path) -> Manifest:
             recordings_per_class=data.recordings_per_class,
             seed=data.synthesis_seed,
         )
-        clips, bad = read_demo(table), []
+        clips = read_demo(table)
     elif isinstance(data, EscData):
         table = esc_table(Path(data.root))
         clips, bad = read_esc(Path(data.root), esc10_only=data.name == "esc10")

@@ -62,14 +62,13 @@ def fft_size(samples: int) -> int:
 def noise(rng: Rng, samples: int, low: float = 0.0, high: float = SAMPLE_RATE / 2, colour: float = 0.0) -> Waveform:
     """Gaussian noise of unit RMS between ``low`` and ``high`` Hz, its power falling as ``1 / f ** colour``."""
     size = fft_size(max(samples, 512))  # a spectrum fine enough for the band, also for the shortest grains
-    frequency = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    gain = np.maximum(frequency, 20.0) ** (-colour / 2)
-    gain /= 1 + (low / np.maximum(frequency, 1.0)) ** 4  # soft edges ring less than cut ones
-    gain /= 1 + (frequency / high) ** 4
-    real, imaginary = rng.standard_normal((2, len(frequency)))
-    wave: Waveform = np.fft.irfft(gain * (real + 1j * imaginary), size)[:samples]
-    rms = np.sqrt(np.mean(wave**2)) + 1e-12
-    return np.asarray(wave / rms)
+    frequency = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32), 1.0)
+    gain = np.exp(-colour / 2 * np.log(np.maximum(frequency, 20.0)))
+    gain /= 1 + np.square(np.square(low / frequency))  # soft edges ring less than cut ones
+    gain /= 1 + np.square(np.square(frequency / high))
+    spectrum = gain * rng.standard_normal(2 * len(frequency), dtype=np.float32).view(np.complex64)
+    wave = np.fft.irfft(spectrum, size)[:samples].astype(np.float64)
+    return wave / float(np.sqrt(np.mean(wave**2)))
 
 
 def decay(samples: int, time_constant: float) -> Waveform:
@@ -137,15 +136,12 @@ def bell(rng: Rng) -> Take:
 
     def take(rng: Rng, samples: int) -> Waveform:
         size = length(min(4 * ring, 4.0))
+        heard = ratios[pitch * ratios < 10_000]
+        partials = np.stack([decay(size, ring / ratio**0.7) * tone(np.full(size, pitch * ratio)) for ratio in heard])
 
         def grain(_: int) -> Waveform:
             hardness = rng.uniform(0.5, 1.5)
-            partials = [
-                weight * hardness**-ratio * decay(size, ring / ratio**0.7) * tone(np.full(size, pitch * ratio))
-                for ratio, weight in zip(ratios, weights, strict=True)
-                if pitch * ratio < 10_000
-            ]
-            return np.asarray(sum(partials))
+            return np.asarray((weights[: len(heard)] * hardness**-heard) @ partials)
 
         return place(samples, beats(rng, samples, period, 0.08), grain)
 
@@ -154,7 +150,7 @@ def bell(rng: Rng) -> Take:
 
 def bird(rng: Rng) -> Take:
     """Phrases of quick whistled sweeps."""
-    pitch, sweep = log_uniform(rng, 2800, 5600), rng.uniform(-0.5, 0.5)
+    pitch, sweep = log_uniform(rng, 3000, 5600), rng.uniform(-0.5, 0.5)
     syllable, rest, notes = log_uniform(rng, 0.05, 0.2), log_uniform(rng, 0.2, 0.9), int(rng.integers(2, 9))
     trill, depth = rng.uniform(15, 60), rng.uniform(0, 0.08)
 
@@ -193,7 +189,7 @@ def clock_tick(rng: Rng) -> Take:
 
 def dog_bark(rng: Rng) -> Take:
     """Rough, falling, harmonic bursts in groups."""
-    pitch, bark, rest = log_uniform(rng, 350, 700), log_uniform(rng, 0.1, 0.3), log_uniform(rng, 0.2, 1.0)
+    pitch, bark, rest = log_uniform(rng, 350, 650), log_uniform(rng, 0.12, 0.3), log_uniform(rng, 0.2, 0.8)
     formant, roughness, group = log_uniform(rng, 700, 1500), rng.uniform(0.2, 0.8), int(rng.integers(1, 4))
 
     def take(rng: Rng, samples: int) -> Waveform:
@@ -232,7 +228,7 @@ def engine(rng: Rng) -> Take:
 def footsteps(rng: Rng) -> Take:
     """Dull thuds at walking pace, each with the scrape of a sole."""
     pace, thud = log_uniform(rng, 0.35, 0.7), log_uniform(rng, 60, 160)
-    scrape_low, scrape, ring = log_uniform(rng, 500, 1800), rng.uniform(0.1, 0.6), log_uniform(rng, 0.03, 0.1)
+    scrape_low, scrape, ring = log_uniform(rng, 500, 1800), rng.uniform(0.1, 0.5), log_uniform(rng, 0.04, 0.1)
 
     def take(rng: Rng, samples: int) -> Waveform:
         size, shuffle = length(6 * ring), length(rng.uniform(0.06, 0.16))
@@ -269,7 +265,7 @@ def rain(rng: Rng) -> Take:
 
 def siren(rng: Rng) -> Take:
     """A loud tone that wails up and down, or steps between two pitches."""
-    low, interval = log_uniform(rng, 550, 850), rng.uniform(0.6, 1.1)
+    low, interval = log_uniform(rng, 600, 850), rng.uniform(0.7, 1.1)
     rate, stepped, brightness = log_uniform(rng, 0.15, 4.0), rng.uniform() < 0.35, rng.uniform(0.5, 0.8)
 
     def take(rng: Rng, samples: int) -> Waveform:

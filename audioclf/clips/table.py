@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from audioclf.clips.clip import Clip, is_url, safe_name
-from audioclf.clips.rows import BadRow, Row, RowError, fold_of, interval, need, need_no_extra, read_rows, split_of
+from audioclf.clips.rows import EXTRA, BadRow, Row, RowError, fold_of, interval, need, need_no_extra, read_rows, split_of
 from audioclf.errors import UserError, nearest
 
 COLUMNS = ("path", "url", "start", "end", "label", "labels", "annotation", "split", "fold", "group", "id")
@@ -74,7 +74,7 @@ def recording_id(source: str) -> str:
 def _check_columns(table: Path, row: Row) -> None:
     for pair in (("path", "url"), ("label", "labels")):
         if not any(name in row for name in pair):
-            columns = [name for name in row if not name.startswith(EXTRA[0])]
+            columns = [name for name in row if name != EXTRA]
             guess = nearest(pair[0], columns) or nearest(pair[1], columns)
             raise UserError(
                 f"{table}:1: no column {pair[0]} or {pair[1]}; found {', '.join(columns)}",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import soxr
 import torch
 
-from audioclf.audio.store import CANONICAL_RATE, read_flac
+from audioclf.audio.decode import AudioError
+from audioclf.audio.store import CANONICAL_RATE, AudioStore
 from audioclf.console import progress_bar
+from audioclf.errors import UserError
 from audioclf.features.frontend import FrontEnd
 from audioclf.features.store import FeatureStore
 
@@ -22,7 +23,8 @@ AHEAD = 2  # chunks waiting for each worker; bounds memory whatever the number o
 
 
 def extract(
-    audio: dict[str, Path],
+    keys: Mapping[str, str],
+    audio: AudioStore,
     store: FeatureStore,
     front_end: FrontEnd,
     *,
@@ -35,7 +37,8 @@ def extract(
     interpreter's lock. A killed extraction loses the clips in flight only.
 
     Args:
-        audio: the FLAC of each clip's audio, by the sha256 of its samples.
+        keys: what to extract: sha256 of a clip's samples → its key in the audio store.
+        audio: where the audio is.
         store: where features go.
         front_end: what makes them.
         device: where the front-end computes.
@@ -43,16 +46,21 @@ def extract(
 
     Returns:
         How many clips were extracted.
+
+    Raises:
+        UserError: stored audio that is damaged or gone.
     """
-    store.clean()
-    missing = [sha256 for sha256 in audio if sha256 not in store]
+    missing = [sha256 for sha256 in keys if sha256 not in store]
     if not missing:
         return 0
+    store.begin()
     workers = workers or os.cpu_count() or 1
     front_end = front_end.to(device)
 
     def work(chunk: Sequence[str]) -> int:
-        waveforms = [front_end.fit_length(load_waveform(audio[sha256], front_end.sample_rate)) for sha256 in chunk]
+        waveforms = [
+            front_end.fit_length(load_waveform(audio, keys[sha256], front_end.sample_rate)) for sha256 in chunk
+        ]
         features = front_end(torch.stack(waveforms).to(device)).cpu().numpy()
         for sha256, array in zip(chunk, features, strict=True):
             store.write(sha256, array)
@@ -69,9 +77,16 @@ def extract(
     return len(missing)
 
 
-def load_waveform(path: Path, rate: int) -> torch.Tensor:
-    """A clip of the audio store as a waveform ``[n]``, float32, at ``rate`` Hz."""
-    samples = read_flac(path)
+def load_waveform(audio: AudioStore, key: str, rate: int) -> torch.Tensor:
+    """A clip of the audio store as a waveform ``[n]``, float32, at ``rate`` Hz.
+
+    Raises:
+        UserError: its file is damaged or gone.
+    """
+    try:
+        samples = audio.read(key)
+    except AudioError as error:
+        raise UserError(str(error), "remove that file and run again: it is made anew") from error
     if rate != CANONICAL_RATE:
         samples = soxr.resample(samples, CANONICAL_RATE, rate, quality="HQ")
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
@@ -83,9 +98,8 @@ def _chunks(items: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _bounded(work: object, items: Iterable[list[str]], workers: int) -> Iterator[int]:
+def _bounded(work: Callable[[list[str]], int], items: Iterable[list[str]], workers: int) -> Iterator[int]:
     """Results of ``work`` in the order they finish, with a bounded number of items in flight."""
-    assert callable(work)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
     pending: set[Future[int]] = set()
     iterator = iter(items)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import nn
 
 from audioclf.config import FeaturesConfig
-from audioclf.features.mel import LibrosaMel, TorchaudioMel
 
 
-class FrontEnd(Protocol):
+class FrontEnd(nn.Module):
     """Turns waveforms into features; nothing in it is learnt from the data.
 
     Attributes:
@@ -29,24 +29,11 @@ class FrontEnd(Protocol):
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """Pads or crops one waveform ``[n]`` to the number of samples that every clip of a batch has."""
-        ...
+        raise NotImplementedError
 
-    def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *output_shape]``, float32, of waveforms ``[B, n]`` that :meth:`fit_length` made."""
-        ...
-
-    def to(self, device: torch.device) -> FrontEnd:
-        """The front-end on another device, where it has one."""
-        ...
-
-
-def build_front_end(config: FeaturesConfig) -> FrontEnd:
-    """The front-end that the ``features`` section names.
-
-    Raises:
-        UserError: settings that leave a mel band without any FFT bin.
-    """
-    return LibrosaMel(config) if config.engine == "librosa" else TorchaudioMel(config)
+        raise NotImplementedError
 
 
 def front_end_settings(config: FeaturesConfig, version: str) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import torchaudio
 
 from audioclf.config import MelConfig
 from audioclf.errors import UserError
+from audioclf.features.frontend import FrontEnd
 
 POWER_FLOOR = 1e-10  # -100 dB: librosa.power_to_db's amin
 
 
-class TorchaudioMel(torch.nn.Module):
-    """Mel-spectrogram by torchaudio, in batches, on CPU or GPU.
+class Mel(FrontEnd):
+    """What both engines share: the settings, and the rule that gives every clip the same number of frames.
 
     Args:
         config: the ``features`` section.
@@ -31,12 +32,33 @@ class TorchaudioMel(torch.nn.Module):
 
     name = "mel"
     version = "1"
+    filters: torch.Tensor
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
         self.config = config
         self.sample_rate = config.sample_rate
         self.output_shape = (config.n_mels, config.target_length)
+        # librosa's filters: torchaudio's own are computed in float32 and differ by up to 1e-5 (0.004 dB).
+        self.register_buffer("filters", torch.from_numpy(mel_filters(config)), persistent=False)
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Waveform ``[n]`` padded with silence at the end, or cropped to its centre, to ``target_length`` frames.
+
+        Padding does not change the frames that are there: beyond its ends a waveform is taken as silent anyway.
+        """
+        needed = samples_needed(self.config)
+        surplus = waveform.shape[-1] - needed
+        if surplus > 0:
+            return waveform[surplus // 2 :][:needed]
+        return torch.nn.functional.pad(waveform, (0, -surplus))
+
+
+class TorchaudioMel(Mel):
+    """Mel-spectrogram by torchaudio, in batches, on CPU or GPU."""
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__(config)
         self.spectrogram = torchaudio.transforms.Spectrogram(
             n_fft=config.n_fft,
             hop_length=config.hop_length,
@@ -44,12 +66,6 @@ class TorchaudioMel(torch.nn.Module):
             pad_mode="constant",
             wkwargs={"dtype": torch.float64},
         )
-        # librosa's filters: torchaudio's own are computed in float32 and differ by up to 1e-5 (0.004 dB).
-        self.register_buffer("filters", torch.from_numpy(mel_filters(config)), persistent=False)
-
-    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Waveform ``[n]`` padded with silence at the end, or cropped to its centre, to ``target_length`` frames."""
-        return fit_length(waveform, self.config)
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -60,27 +76,10 @@ class TorchaudioMel(torch.nn.Module):
         return 10.0 * torch.log10(mel.clamp(min=POWER_FLOOR)) if self.config.scale == "db" else mel
 
 
-class LibrosaMel:
-    """The same by librosa, clip by clip: the reference that the engine is held against."""
+class LibrosaMel(Mel):
+    """The same by librosa, clip by clip on the CPU: the reference that the engine is held against."""
 
-    name = "mel"
-    version = "1"
-
-    def __init__(self, config: MelConfig) -> None:
-        self.config = config
-        self.sample_rate = config.sample_rate
-        self.output_shape = (config.n_mels, config.target_length)
-        mel_filters(config)
-
-    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
-        """See :meth:`TorchaudioMel.fit_length`."""
-        return fit_length(waveform, self.config)
-
-    def to(self, device: torch.device) -> LibrosaMel:
-        """Itself: librosa computes on the CPU."""
-        return self
-
-    def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms ``[B, n]`` → mel-spectrograms ``[B, n_mels, target_length]``, float32."""
         config = self.config
         mels = [
@@ -104,17 +103,6 @@ class LibrosaMel:
 def samples_needed(config: MelConfig) -> int:
     """The samples of a waveform that give exactly ``target_length`` frames: a centred STFT has 1 + n // hop."""
     return config.target_length * config.hop_length - 1
-
-
-def fit_length(waveform: torch.Tensor, config: MelConfig) -> torch.Tensor:
-    """Waveform ``[n]`` padded with silence at the end, or cropped to its centre.
-
-    Padding does not change the frames that are there: beyond its ends a waveform is taken as silent anyway.
-    """
-    surplus = waveform.shape[-1] - samples_needed(config)
-    if surplus > 0:
-        return waveform[surplus // 2 :][: samples_needed(config)]
-    return torch.nn.functional.pad(waveform, (0, -surplus))
 
 
 def mel_filters(config: MelConfig) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import numpy as np
 import torch
 
 from audioclf.features.frontend import settings_hash
-
-TEMPORARY = ".partial"
+from audioclf.files import remove_stale, replacing, write_text
 
 
 class FeatureStore:
@@ -55,18 +53,8 @@ class FeatureStore:
         if features.shape != self.shape or not np.isfinite(features).all():
             raise ValueError(f"features {features.shape} for {sha256} are not finite arrays of {self.shape}")
         path = self.path(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._describe()
-        temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
-        try:
-            with temporary.open("wb") as file:
-                np.lib.format.write_array(file, features.astype(self.dtype), version=(1, 0))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            np.lib.format.write_array(file, features.astype(self.dtype), version=(1, 0))
 
     def read(self, sha256: str) -> np.ndarray:
         """The features of one clip, float32.
@@ -87,45 +75,19 @@ class FeatureStore:
             features[i] = torch.from_numpy(self.read(sha256))
         return features
 
-    def clean(self, older_than_s: float = 3600.0) -> None:
-        """Removes temporary files that a killed process left behind."""
-        import time
-
-        for path in self.folder.glob(f"*/*{TEMPORARY}"):
-            try:
-                if time.time() - path.stat().st_mtime > older_than_s or not _alive(path):
-                    path.unlink(missing_ok=True)
-            except FileNotFoundError:
-                continue
+    def begin(self) -> None:
+        """Makes the folder, says in it what the features are, and removes what a killed extraction left half-written."""
+        remove_stale(self.folder, "??/*.npy")
+        if not (self.folder / "config.json").exists():
+            write_text(self.folder / "config.json", json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
 
     @property
     def _file_size(self) -> int:
         return _npy_size(self.shape, self.dtype.str)
 
-    def _describe(self) -> None:
-        path = self.folder / "config.json"
-        if not path.exists():
-            temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
-            temporary.write_text(json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
-            os.replace(temporary, path)
-
-
-def _alive(temporary: Path) -> bool:
-    """Whether the process that writes a temporary file still runs."""
-    pid = temporary.name.removesuffix(TEMPORARY).rsplit(".", 1)[-1].split("-")[0]
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
 
 def _npy_size(shape: tuple[int, ...], dtype: str) -> int:
     """Bytes of a version 1.0 ``.npy`` file of this shape and type."""
-    import io
-
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     return len(header.getvalue()) + int(np.prod(shape)) * np.dtype(dtype).itemsize

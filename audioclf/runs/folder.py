@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 
 from audioclf import __version__
+from audioclf.files import write_text
 
 PACKAGES = (
     "torch",
@@ -68,7 +69,7 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes ``result.json``, the last file of a run; values that are not finite become null."""
-        write_atomically(self.path / "result.json", to_json(result))
+        write_text(self.path / "result.json", to_json(result))
 
     def read_state(self) -> dict[str, Any] | None:
         """Identity and data fingerprint of the run that the folder was begun for, or None."""
@@ -82,8 +83,8 @@ class RunFolder:
             state: identity and data fingerprint, kept beside the environment.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        write_atomically(self.path / "environment.json", to_json({**state, **environment()}))
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        write_text(self.path / "environment.json", to_json({**state, **environment()}))
 
     def set_aside(self) -> Path | None:
         """Renames the folder so that another run can take its place; nothing is deleted.
@@ -96,7 +97,7 @@ class RunFolder:
         for n in range(1, 10_000):
             aside = self.path.with_name(f"{self.path.name}.old{n}")
             if not aside.exists():
-                os.rename(self.path, aside)
+                self.path.rename(aside)
                 return aside
         raise RuntimeError(f"{self.path}: no free name to set it aside")
 
@@ -128,27 +129,12 @@ class RunFolder:
         if not self.metrics_csv.exists():
             return
         lines = self.metrics_csv.read_text().splitlines(keepends=True)
-        write_atomically(self.metrics_csv, "".join(lines[: epochs + 1]))
+        write_text(self.metrics_csv, "".join(lines[: epochs + 1]))
 
 
 def to_json(content: Mapping[str, Any]) -> str:
     """JSON in which no NaN or infinity stands: they become null."""
     return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The LightningModule, its metrics and callbacks, and the fitting of one run."""

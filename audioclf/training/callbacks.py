@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from audioclf.console import ProgressBar
 from audioclf.data import epoch_seed
+from audioclf.files import temporary_name
 from audioclf.runs.folder import RunFolder
 from audioclf.training.tensorboard import RunBoard
 
@@ -110,17 +112,16 @@ class KeepState(Checkpoint):
         self.best_weights = state_dict["best_weights"]
 
 
-def save_atomically(trainer: pl.Trainer, path: os.PathLike[str], weights_only: bool = False) -> None:
+def save_atomically(trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:
     """Saves a Lightning checkpoint that is there whole or not at all."""
-    temporary = f"{os.fspath(path)}.{os.getpid()}.partial"
+    temporary = temporary_name(path)
     try:
         trainer.save_checkpoint(temporary, weights_only=weights_only)
-        with open(temporary, "rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

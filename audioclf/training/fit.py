@@ -26,6 +26,7 @@ from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
 from audioclf.features.extract import load_waveform
 from audioclf.features.normalise import Standardise
+from audioclf.files import replacing
 from audioclf.runs.folder import RunFolder
 from audioclf.runs.identity import identity, swept_settings
 from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
@@ -246,9 +247,8 @@ def write_predictions(folder: RunFolder, data: AudioDataModule, logits: dict[str
             ]
         )
     )
-    temporary = folder.predictions.with_suffix(".partial")
-    pq.write_table(table.replace_schema_metadata({"classes": "\n".join(data.classes)}), temporary)
-    temporary.replace(folder.predictions)
+    with replacing(folder.predictions) as file:
+        pq.write_table(table.replace_schema_metadata({"classes": "\n".join(data.classes)}), file)
 
 
 def _confusion(data: AudioDataModule, logits: dict[str, torch.Tensor], name: str) -> IntArray:
@@ -266,7 +266,7 @@ def _confident_errors(config: Config, data: AudioDataModule, logits: torch.Tenso
         ErrorExample(
             title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
             features=data.datasets["test"][i][0][0].numpy(),
-            samples=load_waveform(data.audio.path(data.splits.test[i]), features.sample_rate).numpy(),
+            samples=load_waveform(data.audio, data.splits.test[i].audio_key, features.sample_rate).clamp(-1, 1).numpy(),
             rate=features.sample_rate,
             seconds=features.target_length * features.hop_length / features.sample_rate,
             hertz=(features.f_min, features.f_max or features.sample_rate / 2),
@@ -294,9 +294,8 @@ def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
         return
     console.print(f"continuing from {best.path.name} (epoch {most})", markup=False)
     shutil.copyfile(best.metrics_csv, folder.metrics_csv)
-    temporary = folder.last_checkpoint.with_suffix(".partial")
-    shutil.copyfile(best.last_checkpoint, temporary)
-    temporary.replace(folder.last_checkpoint)
+    with best.last_checkpoint.open("rb") as source, replacing(folder.last_checkpoint) as target:
+        shutil.copyfileobj(source, target)
 
 
 @contextmanager

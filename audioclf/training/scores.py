@@ -79,12 +79,12 @@ def scores(confusion: npt.ArrayLike) -> Scores:
 
 def macro_f1(targets: IntArray, predicted: IntArray, num_classes: int, weights: FloatArray | None = None) -> float:
     """Macro-F1 over the classes with support; ``weights`` counts each clip so many times (a bootstrap draw)."""
-    support = np.bincount(targets, weights, num_classes)
-    chosen = np.bincount(predicted, weights, num_classes)
+    support = np.bincount(targets, weights, num_classes).astype(np.float64)
+    chosen = np.bincount(predicted, weights, num_classes).astype(np.float64)
     hit = targets == predicted
     hits = np.bincount(targets[hit], None if weights is None else weights[hit], num_classes)
     there = support > 0
-    return float(_ratio(2.0 * hits, support + chosen)[there].mean()) if there.any() else 0.0
+    return float(_ratio(2.0 * hits.astype(np.float64), support + chosen)[there].mean()) if there.any() else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,16 @@
+"""From the ``features`` section of the configuration to a front-end."""
+
+from __future__ import annotations
+
+from audioclf.config import FeaturesConfig
+from audioclf.features.frontend import FrontEnd
+from audioclf.features.mel import LibrosaMel, TorchaudioMel
+
+
+def build_front_end(config: FeaturesConfig) -> FrontEnd:
+    """The front-end that the ``features`` section names.
+
+    Raises:
+        UserError: settings that leave a mel band without any FFT bin.
+    """
+    return LibrosaMel(config) if config.engine == "librosa" else TorchaudioMel(config)
