@@ -22,8 +22,8 @@ from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_
 from audioclf.clips.splits import Splits, split_clips
 from audioclf.config import DataConfig, FeaturesConfig
 from audioclf.errors import UserError
-from audioclf.features.extract import extract
 from audioclf.features.build import build_front_end
+from audioclf.features.extract import extract
 from audioclf.features.frontend import front_end_settings
 from audioclf.features.store import FeatureStore
 
@@ -253,7 +253,6 @@ class AudioDataModule(pl.LightningDataModule):
             "skipped": self.prepared.skipped,
             "bad_rows": [str(row) for row in manifest.bad_rows],
             "multi_label": manifest.multi_label,
-            "fingerprint": self.fingerprint,
         }
 
     def _import(self) -> Prepared:

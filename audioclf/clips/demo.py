@@ -185,7 +185,7 @@ class Recording:
         return total, [(int(start), int(start + duration)) for start, duration in zip(starts, durations, strict=True)]
 
     def render(self) -> NDArray[np.int16]:
-        """The recording at 22,050 Hz, shape ``[samples]``; its peak lies between -8 and -1 dBFS."""
+        """The recording at 22,050 Hz, shape ``[samples]``; its peak lies between -18 and -9 dBFS."""
         rng = self._rng(1)
         total, segments = self.layout()
         take = SOUNDS[self.label](rng)
@@ -202,7 +202,7 @@ class Recording:
         snr = rng.uniform(16, 28)
         wave += _decibels(-snr) * _background(rng, len(wave))
         wave = _filter(wave, room)
-        wave *= _decibels(rng.uniform(-8, -1)) * np.iinfo(np.int16).max / np.abs(wave).max()
+        wave *= _decibels(rng.uniform(-18, -9)) * np.iinfo(np.int16).max / np.abs(wave).max()
         return wave.round().astype(np.int16)
 
     def _rng(self, stream: int) -> Rng:

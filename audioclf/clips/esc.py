@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audioclf.clips.clip import Clip, safe_name
-from audioclf.clips.rows import BadRow, RowError, fold_of, need, read_rows
+from audioclf.clips.rows import BadRow, RowError, fold_of, need, read_rows, unique_ids
 from audioclf.errors import UserError
 
 
@@ -23,7 +23,8 @@ def esc_table(root: Path) -> Path:
         if (root / name).is_file():
             return root / name
     raise UserError(
-        f"{root}: neither meta.csv nor meta/esc50.csv in it", "data.root=DIR names the folder that holds audio/"
+        f"data.root={root}: neither meta.csv nor meta/esc50.csv in it; expected ESC-10 or ESC-50",
+        "data.root=DIR names the folder that holds audio/",
     )
 
 
@@ -40,6 +41,7 @@ def read_esc(root: Path, *, esc10_only: bool) -> tuple[list[Clip], list[BadRow]]
     table = esc_table(root)
     clips: list[Clip] = []
     bad: list[BadRow] = []
+    lines: dict[str, int] = {}
     for line, row in read_rows(table):
         if not {"filename", "fold", "category", "src_file"} <= set(row):
             raise UserError(f"{table}:1: not an ESC table; expected the columns filename, fold, category, src_file")
@@ -49,6 +51,8 @@ def read_esc(root: Path, *, esc10_only: bool) -> tuple[list[Clip], list[BadRow]]
             name = need(row, "filename")
             if Path(name).name != name:
                 raise RowError("filename", f"{name!r} is no file name")
+            if name in lines:
+                raise RowError("filename", f"the same file stands in line {lines[name]}")
             clips.append(
                 Clip(
                     id=safe_name(Path(name).stem),
@@ -60,6 +64,7 @@ def read_esc(root: Path, *, esc10_only: bool) -> tuple[list[Clip], list[BadRow]]
                     group=need(row, "src_file"),
                 )
             )
+            lines[name] = line
         except RowError as error:
             bad.append(BadRow(table, line, error.column, error.reason))
-    return clips, bad
+    return unique_ids(clips, root.absolute()), bad

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audioclf.clips.clip import Clip, safe_name
-from audioclf.clips.rows import SPLIT_NAMES, BadRow
+from audioclf.clips.rows import SPLIT_NAMES, BadRow, unique_ids
 from audioclf.errors import UserError
 
 AUDIO_SUFFIXES = frozenset(
@@ -29,11 +29,12 @@ def read_folder(root: Path) -> tuple[list[Clip], list[BadRow]]:
         UserError: no audio file in any class folder.
     """
     root = root.absolute()
-    tops = {p.name.lower() for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    files = list_folder(root)
+    tops = {p.relative_to(root).parts[0].lower() for p in files if p.parent != root}
     with_splits = bool(tops) and tops <= set(SPLIT_NAMES)
     depth = 2 if with_splits else 1
     clips = []
-    for path in list_folder(root):
+    for path in files:
         parts = path.relative_to(root).parts
         if len(parts) <= depth:
             continue  # a file beside the class folders has no class
@@ -51,4 +52,4 @@ def read_folder(root: Path) -> tuple[list[Clip], list[BadRow]]:
         )
     if not clips:
         raise UserError(f"{root}: no audio files in class folders; expected {root.name}/<class>/<file>", None)
-    return clips, []
+    return unique_ids(clips, root), []

@@ -89,10 +89,12 @@ def fingerprint(data: DataConfig) -> str:
     """
     if isinstance(data, DemoData):
         return GENERATOR_VERSION
-    if isinstance(data, EscData):
-        content = esc_table(Path(data.root)).read_bytes()
-    elif isinstance(data, CsvData):
-        content = Path(data.csv).read_bytes()
+    if isinstance(data, EscData | CsvData):
+        table = esc_table(Path(data.root)) if isinstance(data, EscData) else Path(data.csv)
+        try:
+            content = table.read_bytes()
+        except OSError as error:
+            raise UserError(f"{table}: cannot be read ({error.strerror}); expected a table of clips") from None
     else:
         root = Path(data.root)
         content = "\n".join(f"{p.relative_to(root).as_posix()} {p.stat().st_size}" for p in list_folder(root)).encode()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from audioclf.clips.clip import Clip
 from audioclf.config import SPLITS
 from audioclf.errors import UserError
 
@@ -61,28 +64,35 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     Column names are lower-cased and stripped, cells stripped; blank lines are passed over.
 
     Raises:
-        UserError: the file is empty, is no text in UTF-8, or names a column twice.
+        UserError: the file cannot be read, is empty, is no text in UTF-8, or names a column twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            if not header.strip():
+            header = next((line for line in file if line.strip(" \t\r\n,;")), "")
+            if not header:
                 raise UserError(f"{path}: empty; expected a header line and a row for each clip")
             delimiter = "\t" if path.suffix == ".tsv" else max(",;\t", key=header.count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            columns = [name.strip().lower().lstrip("\ufeff") for name in next(reader)]
-            twice = {name for name in columns if columns.count(name) > 1}
-            if twice:
-                raise UserError(f"{path}:1: column {sorted(twice)[0]} stands twice in the header")
-            line = reader.line_num + 1
+            columns: list[str] = []
+            line = 1
             for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    cells = [*cells, *[""] * (len(columns) - len(cells))]
-                    row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-                    row[EXTRA] = ",".join(cells[len(columns) :])
+                cells = [cell.strip() for cell in cells]
+                if any("\0" in cell for cell in cells):
+                    raise UserError(f"{path}:{line}: not text (a zero byte)", "save the table as CSV UTF-8")
+                if any(cells) and not columns:
+                    columns = [name.lower() for name in cells]
+                    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
+                    if twice:
+                        raise UserError(f"{path}:{line}: column {twice[0]} stands twice in the header")
+                elif any(cells):
+                    cells += [""] * (len(columns) - len(cells))
+                    row = dict(zip(columns, cells, strict=False))
+                    row[EXTRA] = ",".join(cell for cell in cells[len(columns) :] if cell)
                     yield line, row
                 line = reader.line_num + 1
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a table of clips") from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", "save the table as CSV UTF-8"
@@ -147,3 +157,29 @@ def fold_of(row: Row) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise RowError("fold", f"{text!r} is no fold; expected a whole number from 1")
     return int(text)
+
+
+def unique_ids(clips: Sequence[Clip], base: Path) -> list[Clip]:
+    """Adds a hash of the segment to ids that several clips share (also where only upper and lower case differ).
+
+    Args:
+        clips: no two of the same segment.
+        base: the folder that the table's paths start from; the hashes stay when it is moved.
+    """
+    counts = Counter(clip.id.lower() for clip in clips)
+    return [
+        replace(clip, id=f"{clip.id}_{short_hash(f'{seen_from(base, clip.source)}|{clip.start}|{clip.end}')}")
+        if counts[clip.id.lower()] > 1
+        else clip
+        for clip in clips
+    ]
+
+
+def seen_from(base: Path, source: str) -> str:
+    """A path below ``base`` as the way from there, with ``/``; any other source as it is."""
+    return Path(source).relative_to(base).as_posix() if Path(source).is_relative_to(base) else source
+
+
+def short_hash(text: str) -> str:
+    """Eight hex digits that tell texts apart in names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

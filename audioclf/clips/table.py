@@ -7,15 +7,26 @@ Columns: ``path`` or ``url``; ``label`` (one class name, taken as it is) or ``la
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from audioclf.clips.clip import Clip, is_url, safe_name
-from audioclf.clips.rows import EXTRA, BadRow, Row, RowError, fold_of, interval, need, need_no_extra, read_rows, split_of
+from audioclf.clips.rows import (
+    EXTRA,
+    BadRow,
+    Row,
+    RowError,
+    fold_of,
+    interval,
+    need,
+    need_no_extra,
+    read_rows,
+    seen_from,
+    short_hash,
+    split_of,
+    unique_ids,
+)
 from audioclf.errors import UserError, nearest
 
 COLUMNS = ("path", "url", "start", "end", "label", "labels", "annotation", "split", "fold", "group", "id")
@@ -45,15 +56,17 @@ def read_table(table: Path, audio_dir: Path | None = None) -> tuple[list[Clip], 
             checked = True
         try:
             clip = _clip(row, base)
-            segment = (clip.source, clip.start, clip.end)
+            segment = (recording_id(clip.source), clip.start, clip.end)
             if segment in lines:
-                raise RowError("path" if "path" in row else "url", f"the same segment stands in line {lines[segment]}")
+                raise RowError(
+                    "path" if row.get("path") else "url", f"the same segment stands in line {lines[segment]}"
+                )
         except RowError as error:
             bad.append(BadRow(table, line, error.column, error.reason))
             continue
         lines[segment] = line
         clips.append(clip)
-    return _unique_ids(clips), bad
+    return unique_ids(clips, base), bad
 
 
 def recording_id(source: str) -> str:
@@ -62,13 +75,12 @@ def recording_id(source: str) -> str:
         return source
     link = urlsplit(source)
     host = (link.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
+    found: list[str] = []
     if host == "youtu.be":
-        return link.path.strip("/").split("/")[0]
-    if host in ("youtube.com", "youtube-nocookie.com"):
+        found = re.findall(r"^/([^/]+)", link.path)
+    elif host in ("youtube.com", "youtube-nocookie.com"):
         found = parse_qs(link.query).get("v") or re.findall(r"^/(?:shorts|embed|live|v)/([^/]+)", link.path)
-        if found:
-            return found[0]
-    return source.split("#")[0]
+    return found[0] if found else source.split("#")[0]
 
 
 def _check_columns(table: Path, row: Row) -> None:
@@ -85,16 +97,21 @@ def _check_columns(table: Path, row: Row) -> None:
 def _clip(row: Row, base: Path) -> Clip:
     need_no_extra(row)
     if row.get("path"):
-        path = Path(row["path"])
-        source = str(path if path.is_absolute() else base / path)
-        name = path.with_suffix("").as_posix() if not path.is_absolute() else path.stem
-        group = row["path"]
+        path = base / row["path"]
+        if path == base or path.name == "..":
+            raise RowError("path", f"{row['path']!r} is no file name")
+        source = str(path)
+        group = seen_from(base, source)  # however the row writes the path
+        name = str(Path(group).with_suffix("")) if path.is_relative_to(base) else path.stem
     else:
         source = need(row, "url" if "url" in row else "path")
         if not re.match(r"^(https?|file)://[^\s]+$", source):
             raise RowError("url", f"{source!r} is no link; expected http:// or https://")
-        group = recording_id(source)
-        name = group if not is_url(group) else f"{Path(urlsplit(group).path).stem or 'link'}_{_short_hash(group)}"
+        try:
+            group = recording_id(source)
+        except ValueError as error:
+            raise RowError("url", f"{source!r} is no link ({error})") from None
+        name = group if not is_url(group) else f"{Path(urlsplit(group).path).stem or 'link'}_{short_hash(group)}"
     start, end = interval(row)
     if start or end is not None:
         name += f"_{start:g}"
@@ -121,18 +138,3 @@ def _labels(row: Row) -> tuple[str, ...]:
     if not labels:
         raise RowError("labels", f"{text!r} names no class")
     return labels
-
-
-def _unique_ids(clips: list[Clip]) -> list[Clip]:
-    """Adds a hash of the segment to ids that several clips share (also where only upper and lower case differ)."""
-    counts = Counter(clip.id.lower() for clip in clips)
-    return [
-        replace(clip, id=f"{clip.id}_{_short_hash(f'{clip.source}|{clip.start}|{clip.end}')}")
-        if counts[clip.id.lower()] > 1
-        else clip
-        for clip in clips
-    ]
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -105,7 +105,7 @@ class RunFolder:
         """Adds one epoch's row to ``metrics.csv``."""
         new = not self.metrics_csv.exists()
         with self.metrics_csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow({key: "" if value is None else value for key, value in row.items()})

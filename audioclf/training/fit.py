@@ -98,13 +98,13 @@ def fit(config: Config, path: Path) -> Run:
     state = {
         "identity": identity(config),
         "trajectory": identity(config.model_copy(update={"epochs": 1})),
-        "data": data.fingerprint,
+        "data_fingerprint": data.fingerprint,
         "epochs": config.epochs,
         "seed": config.seed,
     }
     with _locked(path):
         found = folder.read_state()
-        same = found is not None and all(found.get(key) == state[key] for key in ("identity", "data"))
+        same = found is not None and all(found.get(key) == state[key] for key in ("identity", "data_fingerprint"))
         result = folder.read_result()
         if same and result is not None and not config.retrain:
             return Run(path, result, reused=True)
@@ -284,10 +284,7 @@ def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
         other = RunFolder(sibling.parent)
         result = other.read_result() or {}
         epochs = result.get("epochs")
-        same = (
-            all(result.get(key) == state[key] for key in ("trajectory",))
-            and result.get("data", {}).get("fingerprint") == state["data"]
-        )
+        same = all(result.get(key) == state[key] for key in ("trajectory", "data_fingerprint"))
         if same and isinstance(epochs, int) and most < epochs < state["epochs"] and other.last_checkpoint.exists():
             best, most = other, epochs
     if best is None:
@@ -340,8 +337,10 @@ def _logged(folder: RunFolder) -> Iterator[None]:
     folder.path.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+    loggers = [log, *map(logging.getLogger, ("py.warnings", "pytorch_lightning"))]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False  # the console has the table
     log.setLevel(logging.INFO)
     logging.captureWarnings(True)
     try:
@@ -354,7 +353,9 @@ def _logged(folder: RunFolder) -> Iterator[None]:
         raise
     finally:
         logging.captureWarnings(False)
-        root.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
         handler.close()
 
 
