@@ -25,11 +25,10 @@ from rich.text import Text
 
 from audioclf.config import Config, check_paths, keys_of, parse_config, unknown_key
 from audioclf.console import stderr
-from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest
+from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest, shown
 from audioclf.runs.identity import run_name
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
-SHOWN_CHARACTERS = 200  # of an override or of Hydra's words in an error
 
 
 def conf_dir() -> Path:
@@ -62,11 +61,14 @@ def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> C
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             _check_single(parsed)
             _check_groups(parsed)
-            known = _known_keys(config_name, tuple(o.input_line or "" for o in parsed if _is_group(o)))
-            for override in parsed:
-                if not _is_group(override):
+            try:
+                raw = plain(compose(config_name, overrides=list(overrides)))
+            except (HydraException, OmegaConfBaseException):
+                groups = [o.input_line or "" for o in parsed if _is_group(o)]
+                known = sorted(keys_of(plain(compose(config_name, overrides=groups))))
+                for override in parsed:
                     _check_key(override, known)
-            raw = plain(compose(config_name, overrides=list(overrides)))
+                raise
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_first_lines(error), "`python train.py --help` shows groups and keys") from None
     typed = {o.key_or_group: _typed(o) for o in parsed}
@@ -140,7 +142,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
             override = None
         if override is None or not override.key_or_group:
             hint = "quote values with special characters: 'key=\"value\"'" if "=" in text else None
-            raise UserError(f"{_shorten(text)}: not understood; expected KEY=VALUE", hint)
+            raise UserError(f"{shown(text)}: not understood; expected KEY=VALUE", hint)
         parsed.append(override)
     return parsed
 
@@ -158,7 +160,7 @@ def _values(override: Override) -> list[str]:
         lines = []
     if not lines:
         raise UserError(
-            f"{_shorten(override.input_line or '')}: nothing to sweep over",
+            f"{shown(override.input_line or '')}: nothing to sweep over",
             "expected values: a,b,c or range(START,STOP)",
         )
     return lines
@@ -177,51 +179,37 @@ def _check_single(overrides: Sequence[Override]) -> None:
     """Refuses several values for one run."""
     for override in overrides:
         if override.is_sweep_override():
-            line = _shorten(override.input_line or "")
+            line = shown(override.input_line or "")
             raise UserError(f"{line}: several values; expected one", "add -m to launch a run for each")
 
 
 def _check_groups(overrides: Sequence[Override]) -> None:
-    """Refuses a choice that a group does not have."""
+    """Refuses a choice that a group does not have, and a group's name set apart from its choice."""
     for override in overrides:
-        group, option = override.key_or_group, override.value()
-        if override.is_delete() or not _is_group(override):
-            continue
-        if option not in _options(group):
+        key, value, option = override.key_or_group, _typed(override), override.value()
+        group = key.removesuffix(".name")
+        if group != key and (conf_dir() / group).is_dir():
+            raise UserError(f"{key}={value}: not to be set; the choice of {group} decides it", f"write {group}={value}")
+        if _is_group(override) and not override.is_delete() and option not in _options(group):
             guess = nearest(str(option), _options(group))
             raise UserError(
-                f"{group}={_typed(override)}: no such choice; expected one of {', '.join(_options(group))}",
+                f"{group}={value}: no such choice; expected one of {', '.join(_options(group))}",
                 f"did you mean {group}={guess}?" if guess else None,
             )
-        _check_not_added(override)
 
 
 def _check_key(override: Override, known: Sequence[str]) -> None:
-    """Refuses a key that the chosen groups do not have, and a group's name, which the choice of the group decides."""
+    """Refuses a key that the chosen groups do not have, and the adding of one that they have."""
     key, value = override.key_or_group, _typed(override)
     if key not in known:
         raise _unknown(key, value, known)
-    group = key.removesuffix(".name")
-    if group != key and (conf_dir() / group).is_dir():
-        raise UserError(f"{key}={value}: not to be set; the choice of {group} decides it", f"write {group}={value}")
-    _check_not_added(override)
-
-
-def _check_not_added(override: Override) -> None:
     if override.is_add():
-        key, value = override.key_or_group, _typed(override)
         raise UserError(f"+{key}={value}: {key} is there already; expected it without +", f"write {key}={value}")
-
-
-@functools.cache
-def _known_keys(config_name: str, groups: tuple[str, ...]) -> list[str]:
-    """Every key of the configuration that a choice of groups gives; called where Hydra is initialised."""
-    return sorted(keys_of(plain(compose(config_name, overrides=list(groups)))))
 
 
 def _typed(override: Override) -> str:
     """The value of an override as the user typed it."""
-    return _shorten((override.input_line or "").split("=", 1)[-1])
+    return shown((override.input_line or "").split("=", 1)[-1])
 
 
 def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
@@ -239,11 +227,7 @@ def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
 def _first_lines(error: Exception) -> str:
     """Hydra's message without its listings of folders and its advice on stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _shorten(lines[0]) if lines else type(error).__name__
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+    return shown(lines[0]) if lines else type(error).__name__
 
 
 def run_task(cfg: DictConfig) -> float | None:
@@ -265,17 +249,23 @@ def run_task(cfg: DictConfig) -> float | None:
         check_paths(config)
         run = fit(config, _relative(folder))
     except UserError as error:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        _remove_if_empty(folder)
         if hydra_config.mode == RunMode.MULTIRUN:
             raise CompactHydraException(f"error: {error}") from error  # the other jobs go on
         show_error(error)
         sys.exit(EXIT_USAGE)
     except (Interrupted, KeyboardInterrupt) as stop:
-        stderr.print(f"{stop or 'stopped'}; the same command continues: {_command()}", markup=False)
+        _remove_if_empty(folder)
+        stderr.print(f"{str(stop) or 'stopped'}; the same command continues: {_command()}", markup=False)
         sys.exit(EXIT_INTERRUPTED)
     print_run(run)
     return float(run.result["val"]["f1_macro"])
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder that Hydra made for a run of which nothing came."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _relative(folder: Path) -> Path:

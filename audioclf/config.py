@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from audioclf.errors import UserError, nearest
+from audioclf.errors import UserError, nearest, shown
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
 
@@ -221,7 +221,7 @@ def unknown_key(key: str, value: object, known: Sequence[str]) -> UserError:
     leaf = key.rsplit(".", 1)[-1]
     guess = next((k for k in known if k.rsplit(".", 1)[-1] == leaf), None) or nearest(key, known)
     expected = f"did you mean {guess}?" if guess else "`python train.py --cfg job` shows them all"
-    return UserError(f"{key}={value}: no such key; expected one of the configuration's keys", expected)
+    return UserError(f"{key}={shown(value)}: no such key; expected one of the configuration's keys", expected)
 
 
 def keys_of(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -287,7 +287,7 @@ def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[st
         names = ", ".join(section_names(key))
         return f"{key}.name={fault['ctx'].get('tag')}: expected one of {names}", f"write {key}=NAME"
     if kind == "model_type":
-        return f"{key}={typed.get(key, value)}: expected keys below it", f"write {key}.KEY=VALUE"
+        return f"{key}={typed.get(key, shown(value))}: expected keys below it", f"write {key}.KEY=VALUE"
     if kind == "value_error":
         return f"{key}: {fault['ctx']['error']}", None
     expected = str(fault["msg"]).replace("Input should be ", "expected ")
@@ -302,7 +302,7 @@ def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[st
     elif value is None:
         return f"{key}: missing; {expected}", f"add {key}=..."
     return (
-        f"{key}={typed.get(key, value)}: {expected}",
+        f"{key}={typed.get(key, shown(value))}: {expected}",
         hint,
     )
 

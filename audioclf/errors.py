@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN_CHARACTERS = 200  # of a value in an error
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -34,3 +36,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     folded = {other.casefold(): other for other in known}
     found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
     return folded[found[0]] if found else None
+
+
+def shown(value: object) -> str:
+    """A value as an error names it: on one line, without control characters, and cut where it is long."""
+    text = str(value)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -183,6 +183,8 @@ def _resample(piece: Piece, window: Window, first: int, stop: int, path: Path) -
     missing = piece.first - (first - context)  # before the file's beginning
     around = np.concatenate([np.zeros(missing, np.float32), np.nan_to_num(piece.samples, posinf=0, neginf=0)])
     skip = context * window.rate // piece.rate
-    length = round((stop - first) * window.rate / piece.rate)
+    length_s = (stop - first) / piece.rate
+    if window.end_s is not None and stop == window.frames(piece.rate)[1]:
+        length_s = window.end_s - window.start_s  # the whole clip: not rounded to the file's own samples
     resampled: Samples = soxr.resample(around, piece.rate, window.rate, "HQ")
-    return resampled[skip : skip + length]
+    return resampled[skip : skip + round(length_s * window.rate)]

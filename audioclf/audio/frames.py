@@ -57,7 +57,8 @@ class Window:
 
     def frames(self, source_rate: int) -> tuple[int, int | None]:
         """First frame of the cut and the one after its last (None: to the end), at the file's rate in Hz."""
-        return round(self.start_s * source_rate), None if self.end_s is None else round(self.end_s * source_rate)
+        first = round(self.start_s * source_rate)  # the length is rounded by itself: equal clips get equal lengths
+        return first, None if self.end_s is None else first + round((self.end_s - self.start_s) * source_rate)
 
     def context(self, source_rate: int) -> int:
         """Frames to read on each side of the cut for the resampling filter.

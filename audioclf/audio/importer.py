@@ -148,17 +148,17 @@ def _run(jobs: Sequence[_Job], store: AudioStore, ledger: Ledger, workers: int) 
             while True:
                 for job in islice(queue, _AHEAD * workers - len(pending)):
                     pending.add(pool.submit(_import_one, store, *job))
+                if not pending:
+                    break
                 finished, _ = wait(pending, timeout=COMMIT_EVERY_S, return_when=FIRST_COMPLETED)
                 for future in finished:
                     batch.append(future.result())
                     pending.remove(future)
                 bar.advance(len(finished))
-                if len(batch) >= ROWS_PER_COMMIT or time.monotonic() - committed >= COMMIT_EVERY_S or not pending:
-                    ledger.put_many(batch)
-                    done += batch
+                if len(batch) >= ROWS_PER_COMMIT or time.monotonic() - committed >= COMMIT_EVERY_S:
+                    done += ledger.put_many(batch)
                     batch, committed = [], time.monotonic()
-                if not pending:
-                    return done
+        return done + ledger.put_many(batch)
     except BaseException:
         # Interrupted, or the store cannot be written: what is under way is finished and kept, the rest not begun.
         pool.shutdown(wait=True, cancel_futures=True)

@@ -21,6 +21,7 @@ from audioclf.errors import UserError
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
 
+_MAGIC = b"SQLite format 3\0"
 _CHUNK = 10_000  # keys a query; SQLite allows 32,766 variables
 _SCHEMA = """
 CREATE TABLE clips (
@@ -113,12 +114,24 @@ class Ledger:
         self.path = path
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._refuse_other_files()
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             try:
                 self._prepare()
             except BaseException:
                 self._db.close()
                 raise
+
+    def _refuse_other_files(self) -> None:
+        """SQLite would take a file of a few bytes for an empty database and write over it."""
+        if self.path.is_file() and self.path.stat().st_size:
+            with self.path.open("rb") as file:
+                if file.read(len(_MAGIC)) != _MAGIC:
+                    raise self._no_ledger("it is no SQLite file")
+
+    def _no_ledger(self, why: object) -> UserError:
+        message = f"{self.path} is not an audioclf ledger, or it is damaged: {why}"
+        return UserError(message, "move the file away; import or fetch then makes a new one")
 
     def _prepare(self) -> None:
         with self._transaction():  # two processes may both find a new file: one makes the table, the other waits
@@ -164,16 +177,17 @@ class Ledger:
                     found[row.key] = replace(row, state=State(row.state))
         return found
 
-    def put_many(self, rows: Iterable[LedgerRow]) -> None:
-        """Writes rows in one transaction, over older ones of the same keys, and stamps them with the time.
+    def put_many(self, rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+        """Writes rows in one transaction, over older ones of the same keys; returns them stamped with the time.
 
         Raises:
             UserError: the ledger cannot be written.
         """
         now = time.time()
-        values = [astuple(replace(row, updated=now)) for row in rows]
+        stamped = [replace(row, updated=now) for row in rows]
         with self._explained(), self._transaction():
-            self._db.executemany(_PUT, values)
+            self._db.executemany(_PUT, map(astuple, stamped))
+        return stamped
 
     def counts(self) -> dict[State, int]:
         """How many rows there are in each state, zeros included.
@@ -213,12 +227,13 @@ class Ledger:
             yield
         except OSError as error:
             raise UserError(f"no folder for {self.path}: {error.strerror}", "name another folder") from error
+        except sqlite3.ProgrammingError:  # ours, e.g. use from another thread
+            raise
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", None)
             primary = None if code is None else code & 0xFF  # extended codes carry the primary one in their low byte
             if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                message = f"{self.path} is not an audioclf ledger, or it is damaged ({error})"
-                raise UserError(message, "move the file away; import or fetch then makes a new one") from error
+                raise self._no_ledger(error) from error
             hint = {
                 sqlite3.SQLITE_BUSY: "another process holds the ledger; end it or wait, then try again",
                 sqlite3.SQLITE_FULL: "the disk is full; make room and run again: what is done stays done",

@@ -8,9 +8,8 @@ from audioclf.clips.clip import Clip, safe_name
 from audioclf.clips.rows import SPLIT_NAMES, BadRow, unique_ids
 from audioclf.errors import UserError
 
-AUDIO_SUFFIXES = frozenset(
-    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".mp4", ".mkv", ".mka", ".webm", ".aif", ".aiff", ".au", ".caf", ".w64", ".wma", ".mov"]
-)
+_ENDINGS = "aac aif aiff au caf flac m4a mka mkv mov mp3 mp4 oga ogg opus w64 wav webm wma"
+AUDIO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 
 def list_folder(root: Path) -> list[Path]:

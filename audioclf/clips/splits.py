@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -129,25 +130,38 @@ def _grouped_part(clips: Sequence[Clip], fraction: float, seed: int, name: str) 
             f"{groups} recording cannot give a {name} split; expected at least 2",
             "add recordings, or check the group column",
         )
-    return _grouped_folds(clips, max(2, min(round(1 / fraction), groups)), seed)[0]
+    share = Fraction(fraction).limit_denominator(max(10, round(1 / fraction)))  # 0.3: three folds of ten
+    folds = max(2, min(share.denominator, groups, _largest_class(clips)))
+    taken = max(1, min(round(fraction * folds), folds - 1))
+    return sorted(i for fold in _grouped_folds(clips, folds, seed)[:taken] for i in fold)
 
 
 def _grouped_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[int]]:
     """Indices of each of ``folds`` parts by scikit-learn's ``StratifiedGroupKFold``."""
-    labels = np.array([clip.label for clip in clips])
-    groups = np.array([clip.group for clip in clips])
-    if len(set(groups)) < folds:
-        raise UserError(f"{folds} folds need as many recordings; there are {len(set(groups))}", "lower data.folds")
-    smallest = min(len(set(groups[labels == label])) for label in set(labels))
+    groups = len({clip.group for clip in clips})
+    if groups < folds:
+        raise UserError(f"{folds} folds need as many recordings; there are {groups}", "lower data.folds")
+    recordings = Counter(label for label, _ in {(clip.label, clip.group) for clip in clips})
+    alone = sorted(label for label, number in recordings.items() if number < 2)
+    if alone:
+        raise UserError(
+            f"class {alone[0]} has one recording to share between two splits; expected at least 3 in all, one for each of "
+            "train, val and test",
+            "add recordings of it, or leave the class out of the table",
+        )
+    if _largest_class(clips) < folds:
+        raise UserError(f"{folds} folds need as many clips of a class; no class has them", "lower data.folds")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes with fewer clips than folds: split_clips says what that leads to
-        if smallest < 2:
-            raise UserError(
-                f"class {next(str(x) for x in labels if len(set(groups[labels == x])) < 2)} has one recording; "
-                "expected at least 2, so that it can be learnt and tested",
-                "add recordings of it, or leave the class out of the table",
-            )
-        return [test.tolist() for _, test in _kfold(folds, seed).split(np.zeros(len(clips)), labels, groups)]
+        parts = _kfold(folds, seed).split(
+            np.zeros(len(clips)), [clip.label for clip in clips], [clip.group for clip in clips]
+        )
+        return [part.tolist() for _, part in parts]
+
+
+def _largest_class(clips: Sequence[Clip]) -> int:
+    """Clips of the most frequent class."""
+    return max(Counter(clip.label for clip in clips).values())
 
 
 def _kfold(folds: int, seed: int) -> StratifiedGroupKFold:

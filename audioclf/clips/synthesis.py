@@ -135,7 +135,7 @@ def bell(rng: Rng) -> Take:
     weights = rng.uniform(0.1, 1.0, 8)
 
     def take(rng: Rng, samples: int) -> Waveform:
-        size = length(min(4 * ring, 4.0))
+        size = min(length(min(4 * ring, 4.0)), samples)
         heard = ratios[pitch * ratios < 10_000]
         partials = np.stack([decay(size, ring / ratio**0.7) * tone(np.full(size, pitch * ratio)) for ratio in heard])
 

@@ -103,22 +103,16 @@ class RunFolder:
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Adds one epoch's row to ``metrics.csv``."""
-        new = not self.metrics_csv.exists()
         with self.metrics_csv.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if new:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerow({key: "" if value is None else value for key, value in row.items()})
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``; a torn last line is passed over."""
-        if not self.metrics_csv.exists():
-            return []
-        with self.metrics_csv.open(newline="") as file:
-            rows = csv.DictReader(file)
-            return [
-                {k: float(v) if v else math.nan for k, v in row.items()} for row in rows if None not in row.values()
-            ]
+        rows = csv.DictReader(self._whole_lines())
+        return [{key: float(value) if value else math.nan for key, value in row.items()} for row in rows]
 
     def keep_epochs(self, epochs: int) -> None:
         """Drops the rows of epochs that a resumed run does again.
@@ -126,10 +120,15 @@ class RunFolder:
         Args:
             epochs: how many epochs the checkpoint holds.
         """
+        if self.metrics_csv.exists():
+            write_text(self.metrics_csv, "".join(self._whole_lines()[: epochs + 1]))
+
+    def _whole_lines(self) -> list[str]:
+        """The lines of ``metrics.csv``; one without an end was torn by a kill."""
         if not self.metrics_csv.exists():
-            return
+            return []
         lines = self.metrics_csv.read_text().splitlines(keepends=True)
-        write_text(self.metrics_csv, "".join(lines[: epochs + 1]))
+        return [line for line in lines if line.endswith("\n")]
 
 
 def to_json(content: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def fit(config: Config, path: Path) -> Run:
         UserError: data or settings that cannot be trained on.
         Interrupted: the user pressed Ctrl-C; the same call resumes.
     """
-    _quiet_lightning()
+    quiet_lightning()
     device = _device(config)
     data = AudioDataModule(
         config.data,
@@ -371,7 +371,7 @@ def _device(config: Config) -> torch.device:
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Lightning's hints on loggers and loader workers do not fit: data is in RAM and the run folder is our own."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -46,7 +46,10 @@ class ClassifierModule(pl.LightningModule):
         self.standardise = standardise or Standardise.identity(kind, shape)
         self.model = build_model(self.config.model, shape, len(classes))
         self.loss = build_loss(self.config.loss)
-        self.epoch_loss = nn.ModuleDict({stage: MeanMetric() for stage in ("fit", "val", "test")})
+        # "disable": the default drops NaN, and an epoch in which training diverged would show the mean of what came before
+        self.epoch_loss = nn.ModuleDict(
+            {stage: MeanMetric(nan_strategy="disable") for stage in ("fit", "val", "test")}
+        )
         self.confusion = nn.ModuleDict(
             {stage: MulticlassConfusionMatrix(len(classes), validate_args=False) for stage in ("fit", "val", "test")}
         )

@@ -8,7 +8,7 @@ the run's own folder.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 matplotlib.use("Agg")
 
 FINAL = ("f1_macro", "accuracy", "loss")
+FIRST_COLUMNS = ("lr", "epochs", "seed")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class RunBoard:
             if result[split][name] is not None
         }
         with SummaryWriter(str(self.folder)) as writer:
-            for summary in hparams(dict(settings), metrics):
+            for summary in _hparams(settings, metrics):
                 writer.file_writer.add_summary(summary)
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
@@ -118,6 +121,20 @@ class RunBoard:
         """Closes the event files."""
         for writer in self._splits.values():
             writer.close()
+
+
+def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[Summary]:
+    """The HParams tab's records, with the first knobs in its first columns.
+
+    TensorBoard sorts the columns by name, but those marked as different from run to run go before the others.
+    """
+    experiment, *session = hparams(dict(settings), dict(metrics))
+    metadata = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(metadata.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in FIRST_COLUMNS
+    metadata.content = content.SerializeToString()
+    yield from (experiment, *session)
 
 
 def confusion_figure(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:

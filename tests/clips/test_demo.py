@@ -95,7 +95,7 @@ def test_every_label_is_heard_above_the_background(clips: list[Clip]) -> None:
 
 
 def test_no_two_recordings_are_the_same(clips: list[Clip]) -> None:
-    waves = [soundfile.read(source, frames=6 * SAMPLE_RATE)[0] for source in of_recording(clips)]
+    waves = [soundfile.read(source, frames=4 * SAMPLE_RATE)[0] for source in of_recording(clips)]
     waves = [wave / np.linalg.norm(wave) for wave in waves]  # nor the same but for their level
     likeness = np.abs(np.corrcoef(waves))[np.triu_indices(len(waves), 1)]
     assert likeness.max() < 0.5
@@ -183,7 +183,9 @@ def test_read_demo_makes_a_relative_path_absolute(demo: Path, monkeypatch: pytes
     assert Path(read_demo(Path(demo.name))[0].source).is_absolute()
 
 
-@pytest.mark.parametrize("row", ["a,1.0,2.0", "a,x,2.0,rain", "a,2.0,1.0,rain", ",1.0,2.0,rain", "a,nan,2.0,rain", "a,1.0,inf,rain"])
+@pytest.mark.parametrize(
+    "row", ["a,1.0,2.0", "a,x,2.0,rain", "a,2.0,1.0,rain", ",1.0,2.0,rain", "a,nan,2.0,rain", "a,1.0,inf,rain"]
+)
 def test_read_demo_names_the_line_that_is_no_segment(row: str, tmp_path: Path) -> None:
     table = tmp_path / "segments.csv"
     table.write_text(f"# one\n# two\nb,0.0,1.0,rain\n{row}\n")
@@ -208,15 +210,16 @@ def test_a_complete_set_is_left_alone_and_instant(demo: Path, monkeypatch: pytes
     assert {path: path.stat().st_mtime_ns for path in demo.parent.iterdir()} == before
 
 
-def test_a_larger_set_keeps_the_recordings_and_a_lost_one_is_made_again(tmp_path: Path) -> None:
+def test_a_lost_recording_is_made_again_and_a_larger_set_keeps_the_smaller_ones(tmp_path: Path) -> None:
     small = contents(write_demo(tmp_path, num_classes=2, recordings_per_class=1).parent)
     lost, kept = sorted(tmp_path.glob("*.flac"))
     lost.unlink()
     written = kept.stat().st_mtime_ns
+    write_demo(tmp_path, num_classes=2, recordings_per_class=1)
+    assert contents(tmp_path) == small
     table = write_demo(tmp_path, num_classes=3, recordings_per_class=1)
-    assert kept.stat().st_mtime_ns == written
-    assert lost.read_bytes() == small[lost.name]
     assert len(read_demo(table)) == 9
+    assert kept.stat().st_mtime_ns == written
 
 
 def test_a_table_of_someone_else_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""`python -m benchmarks [features|step|memory ...]`: prints a table; nothing is asserted.
+
+The audio is ESC-10 where it is found ($AUDIOCLF_DATA/esc10 or ../shared/data/esc10), else the demo's recordings.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.table import Table
+
+from audioclf.console import console
+from benchmarks import features, memory, step
+
+BENCHMARKS = {"features": features.rows, "step": step.rows, "memory": memory.rows}
+
+
+def main(names: list[str]) -> int:
+    """Runs the named benchmarks, or all."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        console.print(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}", markup=False)
+        return 2
+    table = Table(title="benchmarks", title_justify="left")
+    for column in ("what", "ours", "alternative", "ratio", "target"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for name in names or BENCHMARKS:
+        for row in BENCHMARKS[name]():
+            table.add_row(*row)
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
