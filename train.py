@@ -18,4 +18,4 @@ if __name__ == "__main__":
     register_resolvers()
     with user_errors():
         check_command_line(sys.argv[1:])
-    main()
+        main()

@@ -64,7 +64,7 @@ def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> C
             try:
                 raw = plain(compose(config_name, overrides=list(overrides)))
             except (HydraException, OmegaConfBaseException):
-                groups = [o.input_line or "" for o in parsed if _is_group(o)]
+                groups = [(o.input_line or "").lstrip("+") for o in parsed if _is_group(o)]
                 known = sorted(keys_of(plain(compose(config_name, overrides=groups))))
                 for override in parsed:
                     _check_key(override, known)
@@ -107,12 +107,15 @@ def _check_run(overrides: Sequence[str], config_name: str) -> None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Shows a :class:`UserError` as the line or two that it is, and exits with 2."""
+    """Shows a :class:`UserError` as the line or two that it is and exits with 2; after Ctrl-C, with 130."""
     try:
         yield
     except UserError as error:
         show_error(error)
         sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        stderr.print("stopped", markup=False)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def show_error(error: UserError) -> None:
@@ -250,9 +253,9 @@ def run_task(cfg: DictConfig) -> float | None:
         run = fit(config, _relative(folder))
     except UserError as error:
         _remove_if_empty(folder)
+        show_error(error)
         if hydra_config.mode == RunMode.MULTIRUN:
             raise CompactHydraException(f"error: {error}") from error  # the other jobs go on
-        show_error(error)
         sys.exit(EXIT_USAGE)
     except (Interrupted, KeyboardInterrupt) as stop:
         _remove_if_empty(folder)

@@ -1,15 +1,30 @@
 """What many tests share: the real data where it is there, and small files made on the spot."""
 
+import contextlib
+import json
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import settings
 
+from audioclf.app import load_config
+from audioclf.config import Config, parse_config
+
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+# One thread: the networks here are tiny, and threads that wait for one another on busy cores cost four times as much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 settings.register_profile("audioclf", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("audioclf")
@@ -62,3 +77,132 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+PITCHES = {"low": 300.0, "mid": 700.0, "high": 1500.0}  # class -> Hz
+
+
+@pytest.fixture(scope="session")
+def write_tones() -> Callable[..., Path]:
+    """Writes a table of short noisy tones, two clips a recording: ``write_tones(folder, recordings=4)`` -> its CSV."""
+
+    def write(folder: Path, recordings: int = 4, classes: tuple[str, ...] = tuple(PITCHES), seed: int = 0) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        lines = ["path,start,end,label"]
+        for label in classes:
+            for number in range(recordings):
+                time = np.arange(8_000) / 8_000
+                tone = np.sin(2 * np.pi * PITCHES[label] * rng.uniform(0.7, 1.4) * time)
+                samples = 0.1 * tone + 0.1 * rng.standard_normal(len(time))
+                soundfile.write(folder / f"{label}{number}.wav", samples, 8_000, subtype="PCM_16")
+                lines += [f"{label}{number}.wav,{start},{start + 0.5},{label}" for start in (0, 0.5)]
+        table = folder / "clips.csv"
+        table.write_text("\n".join(lines) + "\n")
+        return table
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory, write_tones: Callable[..., Path]) -> Path:
+    """A table of 36 clips of 18 recordings in 3 classes, shared by all tests: read it only."""
+    return write_tones(tmp_path_factory.mktemp("tones"), recordings=6)
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder shared by all tests, so that the same audio is imported and extracted once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(tones: Path, tiny_cache: Path) -> list[str]:
+    """A run of under a second: features ``[8, 20]``, 16 hidden units, 3 epochs, no TensorBoard."""
+    return [
+        *("data=csv", f"data.csv={tones}", f"paths.cache={tiny_cache}", "lr=1e-3", "epochs=3", "batch_size=8"),
+        *("features.sample_rate=8000", "features.n_fft=512", "features.hop_length=256", "features.n_mels=8"),
+        *("features.target_length=20", "model.hidden=16", "trainer.tensorboard=false", "trainer.accelerator=cpu"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_overrides: list[str]) -> Callable[..., Config]:
+    """That run's configuration with changes: ``tiny_config(seed=1, trainer={"select": "last"})``."""
+    base = load_config(tiny_overrides).model_dump()
+
+    def change(**changes: Any) -> Config:
+        merged = {key: base[key] | value if isinstance(value, dict) else value for key, value in changes.items()}
+        return parse_config(base | merged)
+
+    return change
+
+
+class Launched:
+    """A program that runs in a process of its own.
+
+    Attributes:
+        pid: its process id, and that of its process group.
+        out: the file that holds what it printed.
+    """
+
+    def __init__(self, pid: int, out: Path) -> None:
+        self.pid, self.out = pid, out
+        self._status = Path(f"{out}.status")
+
+    @property
+    def running(self) -> bool:
+        return not self._status.exists()
+
+    @property
+    def printed(self) -> str:
+        return self.out.read_text()
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes; returns when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self, seconds: float = 120) -> int:
+        """Its exit status, negative where a signal ended it."""
+        deadline = time.monotonic() + seconds
+        while self.running:
+            if time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"still running after {seconds} s; printed:\n{self.printed}")
+            time.sleep(0.005)
+        return int(self._status.read_text())
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    """The process of ``tests/launcher.py``."""
+    command = [sys.executable, str(CHECKOUT / "tests" / "launcher.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def launch(
+    launcher: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Launched]]:
+    """Starts a program in a folder: ``launch("train.py", "lr=1", cwd=folder)``, ``launch("-m", "audioclf", ...)``."""
+    launched: list[Launched] = []
+
+    def start(*argv: str | Path, cwd: Path) -> Launched:
+        out = tmp_path_factory.mktemp("launched") / "out"
+        request = {"argv": [str(word) for word in argv], "cwd": str(cwd), "out": str(out)}
+        assert launcher.stdout is not None and launcher.stdin is not None
+        launcher.stdin.write(json.dumps(request) + "\n")
+        launcher.stdin.flush()
+        launched.append(Launched(int(launcher.stdout.readline()), out))
+        return launched[-1]
+
+    yield start
+    for process in launched:
+        if process.running:
+            process.kill()

@@ -112,7 +112,7 @@ def import_clips(
     by_key = {clip.audio_key: clip for clip in reversed(clips)}  # the same segment twice is one piece of audio
     pieces = {clip.audio_key: piece for clip, piece in files.pieces.items()} if files else {}
     rows = ledger.get_many(by_key)
-    jobs, absent = [], set()
+    jobs, replaced, absent = [], list[str](), set[str]()
     for key, clip in reversed(by_key.items()):
         piece = pieces.get(key) or _own_file(clip)
         row, stored = rows.get(key), store.path(key).exists()
@@ -122,8 +122,12 @@ def import_clips(
             wanted = row is None or not stored or (piece is not None and _changed(row, piece.path))
         if piece is not None and wanted:
             jobs.append((clip, piece, row.attempts if row else 0))
+            if row is not None and row.sha256:
+                replaced.append(key)
         elif row is None or (row.state is not State.FAILED and not stored):
             absent.add(key)
+    # A row that vouches for the audio about to be replaced is withdrawn first: nothing may come between the two.
+    ledger.delete_many(replaced)
     for row in _run(jobs, store, ledger, workers or _cores()):
         rows[row.key] = row
     keys = {clip: clip.audio_key for clip in clips}

@@ -189,6 +189,15 @@ class Ledger:
             self._db.executemany(_PUT, map(astuple, stamped))
         return stamped
 
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Makes clips pending again, in one transaction; keys without a row are passed over.
+
+        Raises:
+            UserError: the ledger cannot be written.
+        """
+        with self._explained(), self._transaction():
+            self._db.executemany("DELETE FROM clips WHERE key = ?", ((key,) for key in keys))
+
     def counts(self) -> dict[State, int]:
         """How many rows there are in each state, zeros included.
 

@@ -97,8 +97,7 @@ def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None
         may_seek: False reads from the beginning.
 
     Returns:
-        The clip and its context, ``error`` set where decoding broke off; None where there is no audio stream or nothing
-        of it decodes.
+        The clip and its context, ``error`` set where decoding broke off; None where there is no audio stream.
 
     Raises:
         AudioError: an impossible sample rate, or ``too_long``.
@@ -140,9 +139,7 @@ def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None
             error = broken.strerror or "the decoder broke off"
         if frames is None and sought:  # past the end, or broken there: reading it all tells which
             return read_pyav(path, window, may_seek=False)
-        if frames is None and error:
-            return None
-        rate = rate or stream.rate
+        rate = rate or stream.rate or 0
         frames = frames or Frames(window, rate, path)
         declared_s = _declared_s(container, stream) if timed else 0.0
         declared = round(declared_s * rate) if declared_s > frames.next / rate + _SLACK_S else None

@@ -32,6 +32,7 @@ GENERATOR_VERSION: str = "1"  # raise it with every change that changes a sample
 MAX_CLASSES: int = len(SOUNDS)
 
 TABLE = "segments.csv"
+README = "README.md"
 SEGMENTS = 3  # in one recording
 
 _SIGNATURE = "synthetic=audioclf.clips.demo"
@@ -40,9 +41,9 @@ _FADE_S = 0.02
 
 _README = f"""# Synthetic demo recordings
 
-Nothing here was recorded: every file is synthesised by `audioclf.clips.demo` (generator version {GENERATOR_VERSION}).
-The class names say what a sound imitates. The set shows the way from a table of links to an F1 score without a
-download; a score on it says nothing about real sounds.
+Nothing here was recorded: every file is synthesised by `audioclf.clips.demo`. The class names say what a sound
+imitates. The set shows the way from a table of links to an F1 score without a download; a score on it says nothing
+about real sounds.
 
 - `synthetic_<class>_v<generator version>_seed<seed>_<number>.flac`: mono, {SAMPLE_RATE:,} Hz, 16 bit, 32 to 36 s;
   {SEGMENTS} segments of its class among background noise and short, unlabelled sounds of other classes.
@@ -92,7 +93,8 @@ def write_demo(folder: Path, *, num_classes: int = 10, recordings_per_class: int
         missing = [recording for recording in recordings if not recording.path(folder).exists()]
         if missing or old != text:
             _remove_stale(folder)
-            _write(folder / "README.md", _README.encode())
+            if not (folder / README).exists():
+                _write(folder / README, _README.encode())
             _write_recordings(missing, folder)
             _write(table, text.encode())
     except OSError as error:
@@ -178,7 +180,7 @@ class Recording:
         """Length of the recording, and start and end of its segments in order, all in milliseconds."""
         rng = self._rng(0)
         total = int(rng.integers(32_000, 36_001))
-        durations = rng.integers(4_000, 5_001, SEGMENTS)
+        durations = rng.integers(4_600, 5_001, SEGMENTS)
         shares = rng.dirichlet(np.full(SEGMENTS + 1, 2.0))
         gaps = 300 + (shares * (total - durations.sum() - 300 * (SEGMENTS + 1))).astype(int)
         starts = np.cumsum(gaps[:-1]) + np.cumsum(durations) - durations

@@ -113,7 +113,7 @@ def length(duration: float) -> int:
 def alarm_beep(rng: Rng) -> Take:
     """Even beeps of one pitch, singly or in groups."""
     pitch, period, duty = log_uniform(rng, 1900, 3000), log_uniform(rng, 0.3, 1.0), rng.uniform(0.3, 0.6)
-    group, brightness = int(rng.integers(1, 4)), rng.uniform(0.1, 0.5)
+    group, brightness = int(rng.integers(1, 4)), rng.uniform(0.1, 0.4)
 
     def take(rng: Rng, samples: int) -> Waveform:
         beep = length(period * duty / group)
@@ -266,7 +266,7 @@ def rain(rng: Rng) -> Take:
 def siren(rng: Rng) -> Take:
     """A loud tone that wails up and down, or steps between two pitches."""
     low, interval = log_uniform(rng, 600, 850), rng.uniform(0.7, 1.1)
-    rate, stepped, brightness = log_uniform(rng, 0.15, 4.0), rng.uniform() < 0.35, rng.uniform(0.5, 0.8)
+    rate, stepped, brightness = log_uniform(rng, 0.15, 4.0), rng.uniform() < 0.35, rng.uniform(0.3, 0.6)
 
     def take(rng: Rng, samples: int) -> Waveform:
         cycle = np.sin(2 * np.pi * (rate * seconds(samples) + rng.uniform()))

@@ -30,7 +30,8 @@ from typing import Any
 import yaml
 
 from audioclf import __version__
-from audioclf.files import write_text
+from audioclf.errors import UserError
+from audioclf.files import TEMPORARY_SUFFIX, write_text
 
 PACKAGES = (
     "torch",
@@ -45,6 +46,9 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+
+BEGINNINGS = {"train.log", "config.yaml", "checkpoints", ".hydra"}
+"""What a run killed before ``environment.json`` leaves, and what Hydra writes before it."""
 
 
 class RunFolder:
@@ -85,6 +89,20 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         write_text(self.path / "environment.json", to_json({**state, **environment()}))
+
+    def check_free(self) -> None:
+        """Checks that a run may begin here: the folder is new, empty, or holds no more than a run's first moments.
+
+        Raises:
+            UserError: it holds something that is no run's.
+        """
+        names = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        foreign = [name for name in names if name not in BEGINNINGS and not name.endswith(TEMPORARY_SUFFIX)]
+        if foreign:
+            raise UserError(
+                f"{self.path}: holds {foreign[0]}, which is no part of a run just begun; expected a new folder or a run's",
+                "name another folder with hydra.run.dir=DIR, or leave that out",
+            )
 
     def set_aside(self) -> Path | None:
         """Renames the folder so that another run can take its place; nothing is deleted.
@@ -133,7 +151,7 @@ class RunFolder:
 
 def to_json(content: Mapping[str, Any]) -> str:
     """JSON in which no NaN or infinity stands: they become null."""
-    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def environment() -> dict[str, Any]:
@@ -168,13 +186,14 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same without NaN and infinity, which become None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 

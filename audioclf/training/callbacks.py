@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -18,6 +19,8 @@ from audioclf.data import epoch_seed
 from audioclf.files import temporary_name
 from audioclf.runs.folder import RunFolder
 from audioclf.training.tensorboard import RunBoard
+
+log = logging.getLogger("audioclf")
 
 CURVES = ("loss", "f1_macro", "accuracy")
 
@@ -37,7 +40,7 @@ class SeedEpochs(Callback):
 
 
 class RecordEpochs(Checkpoint):
-    """Writes each epoch's train and val numbers to ``metrics.csv``, TensorBoard and the progress bar.
+    """Writes each epoch's train and val numbers to ``metrics.csv``, TensorBoard, ``train.log`` and the progress bar.
 
     It counts as a ``Checkpoint`` so that Lightning calls it after the module has logged the epoch.
 
@@ -57,6 +60,7 @@ class RecordEpochs(Checkpoint):
         self.folder.append_metrics(row)
         if self.board is not None:
             self.board.epoch(row)
+        log.info("epoch %d of %s: %s", row["epoch"], trainer.max_epochs, _words(row))
         self.bar.advance(1, f"val F1 {row['val_f1_macro']:.3f}")
 
 
@@ -70,10 +74,11 @@ class KeepState(Checkpoint):
     Args:
         folder: the run's folder.
         every_s: least time between two checkpoints, in seconds.
+        saved_epochs: how many epochs the checkpoint that lies there holds.
     """
 
-    def __init__(self, folder: RunFolder, every_s: float) -> None:
-        self.folder, self.every_s = folder, every_s
+    def __init__(self, folder: RunFolder, every_s: float, saved_epochs: int = 0) -> None:
+        self.folder, self.every_s, self.saved_epochs = folder, every_s, saved_epochs
         self.best_epoch = 0  # from 1; 0: none yet
         self.best_f1, self.best_loss = -math.inf, math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -98,6 +103,7 @@ class KeepState(Checkpoint):
     def save(self, trainer: pl.Trainer) -> None:
         """Saves ``checkpoints/last.ckpt``."""
         save_atomically(trainer, self.folder.last_checkpoint)
+        self.saved_epochs = trainer.current_epoch + 1
         self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,6 +129,12 @@ def save_atomically(trainer: pl.Trainer, path: Path, weights_only: bool = False)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _words(row: Mapping[str, float | int | None]) -> str:
+    """An epoch's numbers for people, e.g. ``train loss 0.353``; ``nan`` where training diverged."""
+    numbers = {name: math.nan if value is None else value for name, value in row.items() if name != "epoch"}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
 
 
 def _metric(trainer: pl.Trainer, name: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import signal
 import threading
@@ -27,7 +28,7 @@ from audioclf.errors import UserError
 from audioclf.features.extract import load_waveform
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
-from audioclf.runs.folder import RunFolder
+from audioclf.runs.folder import RunFolder, finite
 from audioclf.runs.identity import identity, swept_settings
 from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
 from audioclf.training.module import ClassifierModule
@@ -37,10 +38,11 @@ from audioclf.training.tensorboard import ErrorExample, RunBoard
 log = logging.getLogger("audioclf")
 
 SHOWN_ERRORS = 10
+DIVERGED = 10.0  # times what guessing has: a train loss above it
 
 
 class Interrupted(Exception):
-    """The user asked to stop; the run's state is saved.
+    """The user asked to stop; the run's state is saved. Raised by the run itself, or by a second Ctrl-C anywhere in it.
 
     Attributes:
         epoch: epochs that are done and saved.
@@ -108,7 +110,9 @@ def fit(config: Config, path: Path) -> Run:
         result = folder.read_result()
         if same and result is not None and not config.retrain:
             return Run(path, result, reused=True)
-        if (not same or result is not None) and (aside := folder.set_aside()) is not None:
+        if found is None:
+            folder.check_free()
+        elif (not same or result is not None) and (aside := folder.set_aside()) is not None:
             why = "asked to train again" if same else "it is of another run or other audio"
             console.print(f"{path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
         with _logged(folder):
@@ -128,52 +132,55 @@ def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict
     done = int(torch.load(checkpoint, weights_only=True, mmap=True)["epoch"]) + 1 if checkpoint else 0
     folder.keep_epochs(done)
     board = RunBoard(folder.path, folder.read_metrics()) if config.trainer.tensorboard else None
-    keep = KeepState(folder, config.trainer.checkpoint_every_s)
-    if done:
-        log.info("continuing after epoch %d", done)
-    with progress_bar("train", config.epochs, "epochs") as bar, _stop_on_interrupt(keep):
-        bar.advance(done)
-        trainer = pl.Trainer(
-            max_epochs=config.epochs,
-            accelerator=config.trainer.accelerator,
-            devices=1,
-            callbacks=[SeedEpochs(config.seed), RecordEpochs(folder, board, bar), keep],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            deterministic="warn" if data.device.type == "cuda" else None,
-            default_root_dir=str(folder.path),
-        )
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.current_epoch < config.epochs:
-        if board is not None:
-            board.close()
-        raise Interrupted(trainer.current_epoch, config.epochs)
+    keep = KeepState(folder, config.trainer.checkpoint_every_s, done)
+    log.info("%d epochs of %s, %d done before", config.epochs, config.data.name, done)
+    with _stop_on_interrupt(keep, config.epochs):
+        with progress_bar("train", config.epochs, "epochs") as bar:
+            bar.advance(done)
+            trainer = pl.Trainer(
+                max_epochs=config.epochs,
+                accelerator=config.trainer.accelerator,
+                devices=1,
+                callbacks=[SeedEpochs(config.seed), RecordEpochs(folder, board, bar), keep],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                deterministic="warn" if data.device.type == "cuda" else None,
+                default_root_dir=str(folder.path),
+            )
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        if trainer.current_epoch < config.epochs:
+            if board is not None:
+                board.close()
+            raise Interrupted(trainer.current_epoch, config.epochs)
 
-    selected = config.epochs
-    if config.trainer.select == "best":
-        module.load_state_dict(keep.best_weights)
-        selected = keep.best_epoch
-    save_atomically(trainer, folder.model_checkpoint, weights_only=True)
-    logits = predict_splits(trainer, module, data)
-    write_predictions(folder, data, logits)
-    result = {
-        "status": "finished",
-        **state,
-        "lr": config.lr,
-        "batch_size": config.batch_size,
-        "selected_epoch": selected,
-        "select": config.trainer.select,
-        **evaluate(data, logits),
-        "data": data.summary(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    if board is not None:
-        confusion = _confusion(data, logits, "test")
-        board.finish(swept_settings(config), result, confusion, _confident_errors(config, data, logits["test"]))
-    folder.write_result(result)
-    return result
+        selected = config.epochs
+        if config.trainer.select == "best":
+            module.load_state_dict(keep.best_weights)
+            selected = keep.best_epoch
+        save_atomically(trainer, folder.model_checkpoint, weights_only=True)
+        logits = predict_splits(trainer, module, data)
+        write_predictions(folder, data, logits)
+        result: dict[str, Any] = finite(
+            {
+                "status": "finished",
+                **state,
+                "lr": config.lr,
+                "batch_size": config.batch_size,
+                "selected_epoch": selected,
+                "select": config.trainer.select,
+                **evaluate(data, logits),
+                "data": data.summary(),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+        if board is not None:
+            confusion = _confusion(data, logits, "test")
+            board.finish(swept_settings(config), result, confusion, _confident_errors(config, data, logits["test"]))
+        folder.write_result(result)
+        log.info("finished in %.1f s: test F1 %.3f", result["seconds"], result["test"]["f1_macro"])
+        return result
 
 
 def predict_splits(trainer: pl.Trainer, module: ClassifierModule, data: AudioDataModule) -> dict[str, torch.Tensor]:
@@ -218,7 +225,8 @@ def evaluate(data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str
     classes = len(data.classes)
     content["chance"] = asdict(chance(test, predicted, targets["train"].numpy(), classes))
     content["interval"] = {"f1_macro": list(interval(test, predicted, groups, classes)), "level": LEVEL}
-    content["diverged"] = not all(bool(part.isfinite().all()) for part in logits.values())
+    finite_logits = all(bool(part.isfinite().all()) for part in logits.values())
+    content["diverged"] = not finite_logits or content["train"]["loss"] > DIVERGED * math.log(classes)
     return content
 
 
@@ -296,15 +304,18 @@ def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _stop_on_interrupt(keep: KeepState) -> Iterator[None]:
-    """First Ctrl-C: finish the epoch and save. Second: stop at once; the last saved state stays."""
+def _stop_on_interrupt(keep: KeepState, epochs: int) -> Iterator[None]:
+    """First Ctrl-C: finish the epoch and save. Second, or after the last epoch: stop at once; what is saved stays.
+
+    Stopping at once is :class:`Interrupted` too: Lightning turns a KeyboardInterrupt into exit code 1.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(signum: int, frame: object) -> None:
-        if keep.stop:
-            raise KeyboardInterrupt
+        if keep.stop or keep.saved_epochs == epochs:
+            raise Interrupted(keep.saved_epochs, epochs)
         keep.stop = True
         console.print("stopping after this epoch (Ctrl-C again stops at once)", markup=False)
 

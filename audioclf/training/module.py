@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from audioclf.config import Config, LossConfig, parse_config
@@ -46,10 +46,8 @@ class ClassifierModule(pl.LightningModule):
         self.standardise = standardise or Standardise.identity(kind, shape)
         self.model = build_model(self.config.model, shape, len(classes))
         self.loss = build_loss(self.config.loss)
-        # "disable": the default drops NaN, and an epoch in which training diverged would show the mean of what came before
-        self.epoch_loss = nn.ModuleDict(
-            {stage: MeanMetric(nan_strategy="disable") for stage in ("fit", "val", "test")}
-        )
+        # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
+        self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
         self.confusion = nn.ModuleDict(
             {stage: MulticlassConfusionMatrix(len(classes), validate_args=False) for stage in ("fit", "val", "test")}
         )
@@ -102,15 +100,15 @@ class ClassifierModule(pl.LightningModule):
         logits = self(features)
         loss: torch.Tensor = self.loss(logits, targets)
         detached = logits.detach()
-        _update(self.epoch_loss[stage], loss.detach(), len(targets))
+        _update(self.loss_sum[stage], loss.detach() * len(targets))
         _update(self.confusion[stage], detached.argmax(1), targets)
         return loss
 
     def _log_epoch(self, stage: str, name: str) -> None:
-        loss, confusion = self.epoch_loss[stage], self.confusion[stage]
+        loss, confusion = self.loss_sum[stage], self.confusion[stage]
         assert isinstance(loss, Metric) and isinstance(confusion, Metric)
         found = scores(confusion.compute().cpu().numpy())
-        self.log(f"{name}/loss", loss.compute().float())
+        self.log(f"{name}/loss", loss.compute() / int(found.support.sum()))
         self.log(f"{name}/f1_macro", found.f1_macro)
         self.log(f"{name}/accuracy", found.accuracy)
         loss.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.table import Table
@@ -89,7 +90,11 @@ def _table(result: dict[str, Any]) -> Table:
 def _remarks(result: dict[str, Any]) -> list[str]:
     remarks = []
     if result["diverged"]:
-        remarks.append("training DIVERGED: some outputs are not finite numbers; lower lr")
+        loss, guess = result["train"]["loss"], math.log(len(result["data"]["classes"]))
+        found = "some outputs are not finite numbers"
+        if loss is not None and loss > guess:
+            found = f"train loss {loss:.3g}, guessing has {guess:.3g}"
+        remarks.append(f"training DIVERGED: {found}; lower lr")
     if result["chance"]["permutation_p"] > CHANCE_P:
         remarks.append(
             f"this is not told apart from chance: shuffled predictions do as well in {result['chance']['permutation_p']:.0%} of draws"

@@ -1,6 +1,7 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,22 +225,31 @@ def start_imports(root: Path, folder: Path, number: int = 1) -> list[subprocess.
     return processes
 
 
-def wait_for_flacs(root: Path, number: int) -> None:
+def wait_for_flacs(root: Path, number: int, since_ns: int = 0) -> None:
+    """Until so many FLACs have been written since a moment."""
     deadline = time.monotonic() + 30
-    while len(list(root.rglob("*.flac"))) < number:
+    while sum(path.stat().st_mtime_ns > since_ns for path in root.rglob("*.flac")) < number:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
-@pytest.mark.parametrize("seed", [1, 2])
-def test_what_the_ledger_calls_ok_survives_sigkill(tmp_path, sixty_wavs, local_clip, seed):
-    clips = [local_clip(path) for path in sorted(sixty_wavs.iterdir())]
-    store, chance = AudioStore(tmp_path / "audio"), random.Random(seed)
+@pytest.mark.parametrize("begin", ["with nothing", "over finished ones"])
+def test_what_the_ledger_calls_ok_survives_sigkill(tmp_path, sixty_wavs, local_clip, begin):
+    folder = shutil.copytree(sixty_wavs, tmp_path / "source")
+    clips = [local_clip(path) for path in sorted(folder.iterdir())]
+    store, chance = AudioStore(tmp_path / "audio"), random.Random(begin)
+    if begin == "over finished ones":
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            import_clips(clips, store, ledger, workers=2)
+        for clip in clips:  # other audio than the FLACs that the ledger vouches for
+            samples, rate = soundfile.read(clip.source)
+            soundfile.write(clip.source, samples * 0.5, rate)
     seen = 0
-    for part in (5, 25, 45):  # each goes on where the last was killed
-        (process,) = start_imports(tmp_path, sixty_wavs)
-        wait_for_flacs(tmp_path, part)
+    for _ in range(3):  # each goes on where the last was killed
+        since_ns = time.time_ns()
+        (process,) = start_imports(tmp_path, folder)
+        wait_for_flacs(tmp_path, 6, since_ns)
         time.sleep(chance.uniform(0.0, 0.03))
         process.kill()
         process.communicate()
@@ -252,6 +262,7 @@ def test_what_the_ledger_calls_ok_survives_sigkill(tmp_path, sixty_wavs, local_c
         report = import_clips(clips, store, ledger, workers=2)
         assert report.imported == 60 - seen
         assert len(assert_whole(store, ledger, clips)) == 60
+        assert import_clips(clips, store, ledger).imported == 0
     assert not temporary_files(store)
 
 

@@ -1,10 +1,11 @@
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 
-from audioclf.audio.ledger import SCHEMA_VERSION, Ledger, LedgerRow, State
+from audioclf.audio.ledger import _SCHEMA, SCHEMA_VERSION, Ledger, LedgerRow, State
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
 
@@ -44,7 +45,14 @@ def test_pending_clips_have_no_row_and_counts_name_every_state(ledger):
     assert ledger.counts() == {State.OK: 1, State.PARTIAL: 0, State.SILENT: 1, State.FAILED: 0}
 
 
+def test_deleted_rows_are_pending_again(ledger):
+    ledger.put_many([ROW, replace(ROW, key="b")])
+    ledger.delete_many([ROW.key, "absent"])
+    assert list(ledger.get_many([ROW.key, "b"])) == ["b"]
+
+
 def test_more_keys_than_sqlite_takes_variables(ledger):
+    ledger._db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)  # SQLite's default; some builds take more
     ledger.put_many(replace(ROW, key=str(i)) for i in range(0, 40_000, 200))
     assert len(ledger.get_many(str(i) for i in range(40_000))) == 200
 
@@ -95,6 +103,28 @@ def test_another_programs_database_is_refused(tmp_path):
 def test_a_folder_in_its_place_is_an_error_for_the_user(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)):
         Ledger(tmp_path)
+
+
+def test_a_new_ledger_waits_for_another_process_that_makes_it(tmp_path):
+    path, errors = tmp_path / "ledger.sqlite", []
+
+    def open_it() -> None:
+        try:
+            Ledger(path).close()
+        except BaseException as error:
+            errors.append(error)
+
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    time.sleep(0.1)
+    other.execute(_SCHEMA)
+    other.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    other.execute("COMMIT")
+    thread.join()
+    other.close()
+    assert not errors
 
 
 def test_many_open_a_new_ledger_at_once_and_write(tmp_path):

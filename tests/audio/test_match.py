@@ -131,14 +131,20 @@ def test_one_recording_serves_all_its_clips(tmp_path):
     assert match.unmatched == [clips[2]]
 
 
-def test_a_cut_that_could_be_several_clips_is_not_taken(tmp_path):
-    clips = [clip(f"r{start}", float(start), start + 10.0, "g") for start in (0, 20, 50)]
+def test_a_short_file_from_the_beginning_is_taken(tmp_path):
+    short = recording(tmp_path / "a.wav", 7.0)
+    assert match_files([clip("a")], tmp_path).pieces == {clip("a"): LocalPiece(short, 0.0, 10.0)}
+
+
+@pytest.mark.parametrize("starts", [(0, 20), (20, 50)])
+def test_a_cut_that_could_be_several_clips_is_not_taken(tmp_path, starts):
+    clips = [clip(f"r{start}", float(start), start + 10.0, "g") for start in starts]
     path = recording(tmp_path / "g.wav", 10.0)
     match = match_files(clips, tmp_path)
     assert match.pieces == {}
     assert match.unclear == [path]
     own = recording(tmp_path / "r20.wav", 10.0)  # an id names one clip
-    assert match_files(clips, tmp_path).pieces == {clips[1]: LocalPiece(own, 0.0, 10.0)}
+    assert match_files(clips, tmp_path).pieces == {clips[starts.index(20)]: LocalPiece(own, 0.0, 10.0)}
 
 
 def test_several_files_for_a_clip_are_told_and_the_choice_is_fixed(tmp_path):

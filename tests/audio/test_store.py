@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_20_ms_divide_ok_from_partial(store, noise, asked_s, state):
 def test_another_rate_is_a_programming_error(store, noise):
     with pytest.raises(ValueError, match="expected 44100 Hz"):
         store.write(CLIP, Decoded(noise(1.0), 16_000, 1.0, 16_000, 1, ""))
+
+
+def test_a_reader_sees_the_old_or_the_new_audio_never_a_part(store, noise):
+    versions = [noise(1.0, seed=seed) for seed in (1, 2)]
+    sums = {store.write(CLIP, decoded(samples)).sha256 for samples in versions}
+    writing = threading.Thread(target=lambda: [store.write(CLIP, decoded(samples)) for samples in versions * 15])
+    writing.start()
+    reads = 0
+    while writing.is_alive() or not reads:
+        assert pcm_sha256(read_pcm(store.path(CLIP))) in sums
+        reads += 1
+    writing.join()
 
 
 def test_absent_and_damaged_files_are_typed(store, noise):

@@ -1,0 +1,135 @@
+"""Every command in the README and in docs/ runs, on tiny data."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audioclf.app import load_config
+from audioclf.config import Config, keys_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+COMMAND = re.compile(r"^(?:python|make|tensorboard) .*$", re.MULTILINE)
+INLINE = re.compile(r"`((?:python|make|tensorboard) [^`]+)`")
+RATE = 8_000
+FEW = {"epochs": "1,2", "seed": "0,1", "lr": "1e-3"}
+TINY = {
+    "data.num_classes": "2",
+    "data.recordings_per_class": "3",
+    "features.n_mels": "8",
+    "features.target_length": "20",
+    "model.hidden": "8",
+}
+
+
+def commands(page: Path) -> list[str]:
+    text = page.read_text()
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    return [c.split("  #")[0].strip() for c in COMMAND.findall(blocks) + INLINE.findall(text)]
+
+
+ALL = sorted({command for page in PAGES for command in commands(page)})
+TRAIN = [c for c in ALL if c.startswith("python train.py")]
+MAKE = [c for c in ALL if c.startswith("make ")]
+OTHER = [c for c in ALL if c not in TRAIN + MAKE]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder for all commands: they share one cache, so that demo recordings are synthesised once."""
+    return tmp_path_factory.mktemp("docs")
+
+
+@pytest.fixture(scope="module")
+def material(work):
+    """What stands for DIR and TABLE: a folder per class, the same as ESC, as a table, and as links with files."""
+    names = [(label, i) for label in ("low", "high") for i in range(10)]
+    esc, links = ["filename,fold,target,category,src_file,take"], ["url,label"]
+    table = ["path,label"]
+    for label, i in names:
+        hertz = (200 if label == "low" else 2000) + 10 * i
+        tone = 0.5 * np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE)
+        for path in (f"folder/{label}/{i}.wav", f"esc/audio/{label}{i}.wav", f"held/{label}_{i}.wav"):
+            (work / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(work / path, tone, RATE)
+        esc.append(f"{label}{i}.wav,{i % 5 + 1},0,{label},{label}{i},A")
+        links.append(f"https://youtu.be/{label}_{i},{label}")
+        table.append(f"{label}/{i}.wav,{label}")
+    for path, lines in (("esc/meta.csv", esc), ("held/links.csv", links), ("folder/clips.csv", table)):
+        (work / path).write_text("\n".join(lines) + "\n")
+    return work
+
+
+def run(command: list[str], work: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "AUDIOCLF_CACHE": str(work / "cache"),
+        "AUDIOCLF_OUTPUTS": str(work / "outputs"),
+    }
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+
+
+def test_there_are_commands_to_check():
+    assert len(TRAIN) > 5
+    assert len(MAKE) > 3
+    assert len(OTHER) > 1
+
+
+@pytest.mark.parametrize("command", TRAIN)
+def test_train_command(command, material):
+    words = shlex.split(command)[2:]
+    sweep = "-m" in words
+    data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
+    for i, word in enumerate(words):
+        words[i] = {
+            "data.root=DIR": f"data.root={material / ('folder' if data == 'folder' else 'esc')}",
+            "data.csv=TABLE": f"data.csv={material / 'folder' / 'clips.csv'}",
+        }.get(word, word)
+    tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
+    if sweep:  # as many axes, fewer values
+        words = [re.sub(r"^(epochs|seed|lr)=.*", lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
+    else:
+        words = [word for word in words if not word.startswith("epochs=")] + ["epochs=1"]
+    finished = run([sys.executable, "train.py", *words, *tiny, "trainer.tensorboard=false"], material)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_command_names_a_target(command):
+    target = shlex.split(command)[1]
+    finished = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("command", OTHER)
+def test_other_command(command, material):
+    words = shlex.split(command)
+    if words[0] == "tensorboard":
+        assert words[1:] == ["--logdir", "outputs"]
+        return
+    assert words[:4] == ["python", "-m", "audioclf", "import"], command
+    words = [w.replace("TABLE", str(material / "held" / "links.csv")) for w in words[1:]]
+    words = [w.replace("DIR", str(material / "held")) for w in words]
+    finished = run([sys.executable, *words], material)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "20 ok" in finished.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_configuration_page_has_every_key():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    keys = [key for key in keys_of(load_config().model_dump()) if not key.endswith(".name")]
+    missing = [key for key in keys if f"`{key}`" not in page and key not in Config.model_fields]
+    assert not missing
