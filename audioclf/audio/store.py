@@ -5,10 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import os
-import socket
-import time
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +17,12 @@ from audioclf.audio.decode import AudioError, Decoded, Failure, Samples
 from audioclf.audio.ledger import LedgerRow, State
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
+from audioclf.files import remove_stale, replacing
 
 CANONICAL_RATE = 44_100
 """Sampling rate of all stored audio, in Hz; the rate a model hears is a feature setting."""
 
 LENGTH_TOLERANCE_S = 0.020
-TEMPORARY_SUFFIX = ".tmp"
-STALE_AFTER_S = 3600.0
 
 Pcm = npt.NDArray[np.int16]
 
@@ -97,37 +92,14 @@ class AudioStore:
         return read_flac(self.path(clip))
 
     def clean(self) -> int:
-        """Removes what killed processes left half written; how many files that was.
-
-        A temporary file's name says which process on which machine writes it. It goes where that process is of this
-        machine and gone, or where the file is an hour old.
-        """
-        removed = 0
-        for path in self.root.glob(f"??/*{TEMPORARY_SUFFIX}"):
-            machine, _, pid = path.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2].partition("-")
-            try:
-                dead = machine == _machine() and pid.isdigit() and not _is_running(int(pid))
-                if dead or time.time() - path.stat().st_mtime > STALE_AFTER_S:
-                    path.unlink()
-                    removed += 1
-            except FileNotFoundError:  # its process renamed it, or another cleaned it first
-                continue
-        return removed
+        """Removes what killed processes left half-written; how many files that was."""
+        return remove_stale(self.root, "??/*.flac")
 
     def _commit(self, path: Path, content: memoryview) -> None:
         """Writes a file so that its name appears only once all of it is on the disk."""
-        temporary = path.with_name(f"{path.name}.{_machine()}-{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            with replacing(path) as file:
+                file.write(content)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             hint = "make room" if full else "check the folder's permissions, or name another"
@@ -188,21 +160,3 @@ def _decode_flac(file: io.BytesIO | int, name: str) -> Pcm:
         what = f"{len(pcm)} of {declared} samples at {kind[0]} Hz, {kind[1]} channels"
         raise AudioError(Failure.TRUNCATED, f"{name}: {what}; remove it and import or fetch again")
     return pcm
-
-
-def _machine() -> str:
-    """Eight hex digits for this machine, so that a store on a network drive is not cleaned under another's hands."""
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine has that id; yes wherever that cannot be asked without harm."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True

@@ -15,9 +15,10 @@ import soundfile
 
 import audioclf
 from audioclf.audio import AudioStore, Ledger, LedgerRow, State, import_clips, match_files
-from audioclf.audio.store import TEMPORARY_SUFFIX, pcm_sha256, read_pcm
+from audioclf.audio.store import pcm_sha256, read_pcm
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
+from audioclf.files import TEMPORARY_SUFFIX
 
 BAD = {
     "empty": "empty",

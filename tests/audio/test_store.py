@@ -11,9 +11,10 @@ import soundfile
 
 from audioclf.audio.decode import AudioError, Decoded, Failure
 from audioclf.audio.ledger import State
-from audioclf.audio.store import CANONICAL_RATE, TEMPORARY_SUFFIX, AudioStore, _machine, pcm_sha256, read_pcm, to_pcm
+from audioclf.audio.store import CANONICAL_RATE, AudioStore, pcm_sha256, read_pcm, to_pcm
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
+from audioclf.files import TEMPORARY_SUFFIX, _machine
 
 CLIP = Clip("a", "https://host/a", 0.0, 1.0, ("x",), "a")
 
