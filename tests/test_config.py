@@ -342,7 +342,7 @@ KEYS = st.sampled_from(["lr", "epochs", "data", "data.fold", "data.csv", "model"
 ODD = st.text(alphabet="lrdatmo01e-.=,:;[]{}()$'\"\\/~+@*% \t\n", max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(override=st.one_of(st.text(max_size=12), ODD, st.builds("{}={}".format, KEYS, st.one_of(ODD, st.text()))))
 def test_no_text_gives_anything_but_a_configuration_or_a_user_error(override: str) -> None:
     with suppress(UserError):
@@ -352,7 +352,7 @@ def test_no_text_gives_anything_but_a_configuration_or_a_user_error(override: st
 NUMBERS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]), st.just({}))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(values=st.dictionaries(st.sampled_from(FIELDS), NUMBERS, min_size=1, max_size=3))
 def test_no_value_gives_anything_but_a_configuration_or_a_user_error(values: dict[str, object]) -> None:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import shutil
@@ -85,6 +86,15 @@ def fit(config: Config, path: Path) -> Run:
         Interrupted: the user pressed Ctrl-C; the same call resumes.
     """
     quiet_lightning()
+    try:
+        return _fit(config, path)
+    finally:
+        # Trainer, module and data refer to one another; Python's collector counts objects, not the hundred megabytes
+        # behind them, and would keep every run of a sweep.
+        gc.collect()
+
+
+def _fit(config: Config, path: Path) -> Run:
     device = _device(config)
     data = AudioDataModule(
         config.data,

@@ -232,7 +232,7 @@ SETTINGS = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(clips=tables(), data=SETTINGS)
 def test_a_split_is_whole_grouped_and_learnable_or_refused(clips: list[Clip], data: Data) -> None:
     try:
@@ -247,7 +247,7 @@ def test_a_split_is_whole_grouped_and_learnable_or_refused(clips: list[Clip], da
     assert splits.leaks == []
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(clips=tables(), data=SETTINGS, seed=st.integers(0, 99))
 def test_the_order_of_the_rows_does_not_matter(clips: list[Clip], data: Data, seed: int) -> None:
     def outcome(rows: Sequence[Clip]) -> object:
@@ -259,7 +259,7 @@ def test_the_order_of_the_rows_does_not_matter(clips: list[Clip], data: Data, se
     assert outcome(random.Random(seed).sample(clips, len(clips))) == outcome(clips)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     clips=tables(least=10, mixed=False),
     data=SETTINGS.filter(lambda data: data.test_fraction >= 0.2 <= data.val_fraction),

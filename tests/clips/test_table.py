@@ -300,7 +300,7 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cells=st.lists(st.lists(CELL, min_size=1, max_size=7), max_size=4), separator=st.sampled_from(",;\t"))
 def test_no_cell_gives_anything_but_clips_bad_rows_or_a_user_error(
     cells: list[list[str]], separator: str, write_file: WriteFile

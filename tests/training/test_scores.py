@@ -35,7 +35,7 @@ def test_the_confusion_matrix_is_scikit_learns(case: tuple[IntArray, IntArray, i
     np.testing.assert_array_equal(confusion_matrix(targets, predicted, classes), expected)
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(case=predictions())
 def test_every_score_is_scikit_learns_with_absent_classes(case: tuple[IntArray, IntArray, int]) -> None:
     targets, predicted, classes = case
