@@ -98,11 +98,13 @@ class Prepared:
 
     Attributes:
         manifest: the table as read.
+        splits: the clips with verified audio, in their splits.
         rows: the clips with verified audio, and the ledger's row of each.
         skipped: clips left out, reason → clip ids.
     """
 
     manifest: Manifest
+    splits: Splits
     rows: dict[Clip, LedgerRow]
     skipped: dict[str, list[str]]
 
@@ -159,7 +161,6 @@ class AudioDataModule(pl.LightningDataModule):
         """
         if self.prepared is None:
             self.prepared = self._import()
-            split_clips(list(self.prepared.rows), self.data)  # before the long work, not after it
             extract(
                 {str(row.sha256): row.key for row in self.prepared.rows.values()},
                 self.audio,
@@ -176,7 +177,7 @@ class AudioDataModule(pl.LightningDataModule):
         assert self.prepared is not None
         usable = list(self.prepared.rows)
         self.classes = class_names(usable)
-        self.splits = split_clips(usable, self.data)
+        self.splits = self.prepared.splits
         sha256s = {clip.id: str(row.sha256) for clip, row in self.prepared.rows.items()}
         index = {name: i for i, name in enumerate(self.classes)}
         shape = self.front_end.output_shape
@@ -274,7 +275,7 @@ class AudioDataModule(pl.LightningDataModule):
                 f"of {len(manifest.clips)} rows {len(rows)} are usable; left out: {reasons}",
                 "`python -m audioclf import DIR` takes audio that you hold; or leave the class out of the table",
             )
-        return Prepared(manifest, rows, skipped)
+        return Prepared(manifest, split_clips(list(rows), self.data), rows, skipped)
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
         return DataLoader(

@@ -49,7 +49,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def remove_stale(folder: Path, pattern: str = "*") -> int:
+def remove_stale(folder: Path, pattern: str = "") -> int:
     """Removes what killed processes left half-written in a folder; how many files that was.
 
     A temporary file goes where its process is of this machine and gone, or where the file is an hour old.

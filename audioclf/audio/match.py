@@ -8,21 +8,17 @@ the clip's id or its group, itself perhaps with ``_`` and ``-``, and ``<start>``
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from audioclf.audio.decode import probe_duration
 from audioclf.clips.clip import Clip
+from audioclf.clips.folder import list_folder
 from audioclf.errors import UserError
 
-_EXTENSIONS = (
-    "3gp aac aif aiff amr au avi caf flac m4a m4v mka mkv mov mp2 mp3 mp4 mpeg mpg oga ogg opus ts w64 wav weba"
-)
-AUDIO_EXTENSIONS = frozenset(f".{name}" for name in [*_EXTENSIONS.split(), "webm", "wma", "wv"])
 LENGTH_MATCH_S = 0.1  # more than MP3 and AAC add at the ends (some 50 ms), less than any clip worth having
 _START_MATCH_S = 0.001
 _SHOWN = 5
@@ -105,7 +101,7 @@ def match_files(clips: Sequence[Clip], folder: Path) -> FileMatch:
         for name in {clip.id, clip.group}:
             names[name].append(clip)
     found: defaultdict[Clip, list[tuple[int, Path, LocalPiece]]] = defaultdict(list)
-    files, unclear = list(_audio_files(folder)), []
+    files, unclear = list(list_folder(folder)), []
     for path in files:
         try:
             for clip, rank, piece in _candidates(path, names):
@@ -193,13 +189,3 @@ def _starts(text: str) -> list[float]:
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
         return []
     return [float(text)] if "." in text else [float(text), int(text) / 1000]
-
-
-def _audio_files(folder: Path) -> Iterator[Path]:
-    """All audio files under ``folder``, in a fixed order."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(root, name)
-            if path.suffix.lower() in AUDIO_EXTENSIONS and not name.startswith("."):
-                yield path

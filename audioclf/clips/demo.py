@@ -7,13 +7,9 @@ its recordings with this one.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import math
-import os
-import time
-import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -27,6 +23,7 @@ from audioclf.clips.clip import Clip
 from audioclf.clips.synthesis import SAMPLE_RATE, SOUNDS, Rng, Waveform, fft_size, log_uniform, noise, tone
 from audioclf.console import progress_bar
 from audioclf.errors import UserError
+from audioclf.files import remove_stale, replacing, write_text
 
 GENERATOR_VERSION: str = "1"  # raise it with every change that changes a sample
 MAX_CLASSES: int = len(SOUNDS)
@@ -36,7 +33,6 @@ README = "README.md"
 SEGMENTS = 3  # in one recording
 
 _SIGNATURE = "synthetic=audioclf.clips.demo"
-_STALE_S = 600.0  # a temporary file this old was left by a killed run: writing one takes a second
 _FADE_S = 0.02
 
 _README = f"""# Synthetic demo recordings
@@ -92,11 +88,11 @@ def write_demo(folder: Path, *, num_classes: int = 10, recordings_per_class: int
             )
         missing = [recording for recording in recordings if not recording.path(folder).exists()]
         if missing or old != text:
-            _remove_stale(folder)
+            remove_stale(folder)
             if not (folder / README).exists():
-                _write(folder / README, _README.encode())
+                write_text(folder / README, _README)
             _write_recordings(missing, folder)
-            _write(table, text.encode())
+            write_text(table, text)
     except OSError as error:
         raise UserError(
             f"cannot write the demo recordings to {folder}: {error}",
@@ -292,7 +288,8 @@ def _write_recordings(recordings: list[Recording], folder: Path) -> None:
     def write(recording: Recording) -> None:
         flac = io.BytesIO()
         soundfile.write(flac, recording.render(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        _write(recording.path(folder), flac.getvalue())
+        with replacing(recording.path(folder)) as file:
+            file.write(flac.getbuffer())
 
     pool = ThreadPoolExecutor(max_workers=2)
     try:
@@ -302,25 +299,3 @@ def _write_recordings(recordings: list[Recording], folder: Path) -> None:
                 bar.advance()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file that is either there in full or not there."""
-    temporary = path.with_name(f".demo-{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _remove_stale(folder: Path) -> None:
-    """Removes what killed runs left behind; a younger file may belong to a run that is at work beside this one."""
-    for path in folder.glob(".demo-*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _STALE_S:
-                path.unlink()

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from audioclf.clips.clip import Clip, safe_name
 from audioclf.clips.rows import SPLIT_NAMES, BadRow, unique_ids
 from audioclf.errors import UserError
 
-_ENDINGS = "aac aif aiff au caf flac m4a mka mkv mov mp3 mp4 oga ogg opus w64 wav webm wma"
-AUDIO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+_SUFFIXES = "3gp aac aif aiff amr au avi caf flac m4a m4v mka mkv mov mp2 mp3 mp4 mpeg mpg oga ogg opus ts w64 wav weba"
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in [*_SUFFIXES.split(), "webm", "wma", "wv"])
 
 
 def list_folder(root: Path) -> list[Path]:
-    """The audio files below ``root`` by their endings, sorted; hidden ones are passed over."""
-    files = (p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-    return sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    """The audio files below ``root`` by their suffixes, sorted; hidden ones are passed over, links are followed."""
+    found: list[Path] = []
+    seen: set[Path] = set()  # a link to a folder above it would go round for ever
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(folder, name) for name in files if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
+    return sorted(found)
 
 
 def read_folder(root: Path) -> tuple[list[Clip], list[BadRow]]:

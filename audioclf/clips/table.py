@@ -105,7 +105,7 @@ def _clip(row: Row, base: Path) -> Clip:
         name = str(Path(group).with_suffix("")) if path.is_relative_to(base) else path.stem
     else:
         source = need(row, "url" if "url" in row else "path")
-        if not re.match(r"^(https?|file)://[^\s]+$", source):
+        if not re.match(r"^https?://[^\s]+$", source, re.IGNORECASE):
             raise RowError("url", f"{source!r} is no link; expected http:// or https://")
         try:
             group = recording_id(source)

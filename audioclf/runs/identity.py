@@ -36,7 +36,7 @@ def run_name(config: Config) -> str:
         f"lr{config.lr:g}",
         f"epochs{config.epochs}",
         f"seed{config.seed}",
-        identity(config)[:8],
+        identity(config)[:12],
     ]
     return "-".join(parts)
 

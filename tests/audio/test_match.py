@@ -6,8 +6,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioclf.audio.match import AUDIO_EXTENSIONS, LocalPiece, match_files, named_clips
+from audioclf.audio.match import LocalPiece, match_files, named_clips
 from audioclf.clips.clip import Clip
+from audioclf.clips.folder import AUDIO_SUFFIXES
 from audioclf.errors import UserError
 
 RATE = 8_000
@@ -154,7 +155,7 @@ def test_several_files_for_a_clip_are_told_and_the_choice_is_fixed(tmp_path):
     match = match_files([one], tmp_path)
     assert match.pieces == {one: LocalPiece(a, 0.0, 10.0)}
     assert match.ambiguous == [(one, [a, b, whole])]
-    assert match.unused == [whole, b]
+    assert match.unused == [b, whole]
     assert f"  r: 3 files, {a} taken" in match.summary_lines()
 
 
@@ -164,5 +165,5 @@ def test_a_folder_is_needed(tmp_path):
 
 
 def test_extensions_are_lower_case_with_a_dot():
-    assert {".wav", ".mp3", ".m4a", ".webm", ".opus", ".mp4"} <= AUDIO_EXTENSIONS
-    assert all(re.fullmatch(r"\.[a-z0-9]+", extension) for extension in AUDIO_EXTENSIONS)
+    assert {".wav", ".mp3", ".m4a", ".webm", ".opus", ".mp4"} <= AUDIO_SUFFIXES
+    assert all(re.fullmatch(r"\.[a-z0-9]+", extension) for extension in AUDIO_SUFFIXES)

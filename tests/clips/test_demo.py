@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".tmp"}
 
 
 def levels(wave: np.ndarray) -> np.ndarray:
@@ -271,10 +271,10 @@ def test_a_failing_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.usefixtures("quick")
 def test_old_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
-    old, young = tmp_path / ".demo-old.tmp", tmp_path / ".demo-young.tmp"
+    old, young = tmp_path / "a.flac.00000000-1.tmp", tmp_path / "b.flac.00000000-1.tmp"
     for path in (old, young):
         path.write_bytes(b"half a recording")
-    os.utime(old, (time.time() - 3600,) * 2)
+    os.utime(old, (time.time() - 7200,) * 2)
     write_demo(tmp_path, num_classes=2, recordings_per_class=1)
     assert not old.exists()
     assert young.exists()

@@ -104,3 +104,12 @@ def test_a_folder_without_clips_in_class_folders_is_refused(names: tuple[str, ..
     root.mkdir(exist_ok=True)
     with pytest.raises(UserError, match="no audio files in class folders; expected clips/<class>/<file>"):
         read_folder(root)
+
+
+def test_class_folders_that_are_links_are_followed_and_loops_end(tmp_path, write_wav):
+    write_wav("elsewhere/dogs/1.wav")
+    write_wav("data/cat/1.wav")
+    (tmp_path / "data" / "dog").symlink_to(tmp_path / "elsewhere" / "dogs")
+    (tmp_path / "data" / "cat" / "up").symlink_to(tmp_path / "data")
+    clips, _ = read_folder(tmp_path / "data")
+    assert sorted((clip.label, clip.group) for clip in clips) == [("cat", "cat/1.wav"), ("dog", "dog/1.wav")]

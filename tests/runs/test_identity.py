@@ -118,7 +118,7 @@ def test_the_identity_is_a_sha256_and_the_same_in_every_process() -> None:
 
 def test_the_folder_name_says_what_a_person_looks_for(write_file: WriteFile) -> None:
     one = table(write_file("clips.csv", "path,label\n"), fold=2)
-    assert run_name(one) == f"csv.fold2-mel-audio_classifier-lr1e-05-epochs50-seed0-{identity(one)[:8]}"
+    assert run_name(one) == f"csv.fold2-mel-audio_classifier-lr1e-05-epochs50-seed0-{identity(one)[:12]}"
     assert run_name(config()).startswith("demo-mel-audio_classifier-")
 
 
