@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import shutil
 import signal
 import threading
@@ -12,34 +11,28 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 
-from audioclf.config import SPLITS, Config
+from audioclf.config import Config
 from audioclf.console import console, progress_bar
 from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
-from audioclf.features.extract import load_waveform
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
 from audioclf.runs.folder import RunFolder, finite
 from audioclf.runs.identity import identity, swept_settings
 from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
+from audioclf.training.evaluate import confident_errors, confusion_of, evaluate, predict_splits, write_predictions
 from audioclf.training.module import ClassifierModule
-from audioclf.training.scores import LEVEL, IntArray, chance, confusion_matrix, interval, scores
-from audioclf.training.tensorboard import ErrorExample, RunBoard
+from audioclf.training.tensorboard import RunBoard
 
 log = logging.getLogger("audioclf")
-
-SHOWN_ERRORS = 10
-DIVERGED = 10.0  # times what guessing has: a train loss above it
 
 
 class Interrupted(Exception):
@@ -186,112 +179,11 @@ def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict
             }
         )
         if board is not None:
-            confusion = _confusion(data, logits, "test")
-            board.finish(swept_settings(config), result, confusion, _confident_errors(config, data, logits["test"]))
+            confusion = confusion_of(data, logits, "test")
+            board.finish(swept_settings(config), result, confusion, confident_errors(config, data, logits["test"]))
         folder.write_result(result)
         log.info("finished in %.1f s: test F1 %.3f", result["seconds"], result["test"]["f1_macro"])
         return result
-
-
-def predict_splits(trainer: pl.Trainer, module: ClassifierModule, data: AudioDataModule) -> dict[str, torch.Tensor]:
-    """Logits ``[N, K]`` of each split, in the order of its clips; the only time that test is looked at."""
-    batches = trainer.predict(module, dataloaders=data.predict_dataloader())
-    assert batches is not None
-    return {name: torch.cat(list(part)).float().cpu() for name, part in zip(SPLITS, batches, strict=True)}
-
-
-def evaluate(data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Scores of every split, and the chance floor and interval of test.
-
-    Args:
-        data: the data module after ``setup()``.
-        logits: by split, ``[N, K]``.
-    """
-    content: dict[str, Any] = {}
-    targets = {name: data.datasets[name].targets for name in SPLITS}
-    for name in SPLITS:
-        found = scores(_confusion(data, logits, name))
-        content[name] = {
-            "loss": float(torch.nn.functional.cross_entropy(logits[name], targets[name])),
-            "accuracy": found.accuracy,
-            "precision_macro": found.precision_macro,
-            "recall_macro": found.recall_macro,
-            "f1_macro": found.f1_macro,
-            "f1_micro": found.accuracy,
-            "f1_weighted": found.f1_weighted,
-            "classes_without_support": found.classes_without_support,
-            "per_class": {
-                label: {
-                    "precision": float(found.precision[i]),
-                    "recall": float(found.recall[i]),
-                    "f1": float(found.f1[i]),
-                    "support": int(found.support[i]),
-                }
-                for i, label in enumerate(data.classes)
-            },
-        }
-    test, predicted = targets["test"].numpy(), logits["test"].argmax(1).numpy()
-    groups = [clip.group for clip in data.splits.test]
-    classes = len(data.classes)
-    content["chance"] = asdict(chance(test, predicted, targets["train"].numpy(), classes))
-    content["interval"] = {"f1_macro": list(interval(test, predicted, groups, classes)), "level": LEVEL}
-    finite_logits = all(bool(part.isfinite().all()) for part in logits.values())
-    content["diverged"] = not finite_logits or content["train"]["loss"] > DIVERGED * math.log(classes)
-    return content
-
-
-def write_predictions(folder: RunFolder, data: AudioDataModule, logits: dict[str, torch.Tensor]) -> None:
-    """Writes ``predictions.parquet``: one row for each clip of each split."""
-    columns: dict[str, list[Any]] = {
-        n: [] for n in ("clip", "group", "split", "target", "label", "predicted", "logits")
-    }
-    for name, part in data.splits.parts().items():
-        targets = data.datasets[name].targets.tolist()
-        columns["clip"] += [clip.id for clip in part]
-        columns["group"] += [clip.group for clip in part]
-        columns["split"] += [name] * len(part)
-        columns["target"] += targets
-        columns["label"] += [data.classes[t] for t in targets]
-        columns["predicted"] += [data.classes[p] for p in logits[name].argmax(1).tolist()]
-        columns["logits"] += logits[name].numpy().tolist()
-    table = pa.table(columns).cast(
-        pa.schema(
-            [(n, pa.string()) for n in ("clip", "group", "split")]
-            + [
-                ("target", pa.int32()),
-                ("label", pa.string()),
-                ("predicted", pa.string()),
-                ("logits", pa.list_(pa.float32())),
-            ]
-        )
-    )
-    with replacing(folder.predictions) as file:
-        pq.write_table(table.replace_schema_metadata({"classes": "\n".join(data.classes)}), file)
-
-
-def _confusion(data: AudioDataModule, logits: dict[str, torch.Tensor], name: str) -> IntArray:
-    predicted = logits[name].argmax(1).numpy()
-    return confusion_matrix(data.datasets[name].targets.numpy(), predicted, len(data.classes))
-
-
-def _confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor) -> list[ErrorExample]:
-    """The test clips that are wrong with the highest probability."""
-    targets = data.datasets["test"].targets
-    confidence, predicted = logits.softmax(1).max(1)
-    wrong = [i for i in confidence.argsort(descending=True).tolist() if predicted[i] != targets[i]][:SHOWN_ERRORS]
-    features = config.features
-    return [
-        ErrorExample(
-            title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
-            features=data.datasets["test"][i][0][0].numpy(),
-            samples=load_waveform(data.audio, data.splits.test[i].audio_key, features.sample_rate).clamp(-1, 1).numpy(),
-            rate=features.sample_rate,
-            seconds=features.target_length * features.hop_length / features.sample_rate,
-            hertz=(features.f_min, features.f_max or features.sample_rate / 2),
-            unit="dB" if features.scale == "db" else "power",
-        )
-        for i in wrong
-    ]
 
 
 def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
