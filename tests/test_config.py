@@ -67,7 +67,7 @@ def refusal(*overrides: str) -> UserError:
 
 def test_the_shipped_defaults_are_the_four_knobs_the_issue_names() -> None:
     config = load_config()
-    assert (config.lr, config.epochs, config.batch_size, config.seed) == (1e-5, 50, 32, 0)
+    assert (config.lr, config.epochs, config.batch_size, config.seed) == (3e-5, 50, 32, 0)
     assert (config.data.name, config.features.name, config.model.name) == ("demo", "mel", "audio_classifier")
 
 

@@ -118,7 +118,7 @@ def test_the_identity_is_a_sha256_and_the_same_in_every_process() -> None:
 
 def test_the_folder_name_says_what_a_person_looks_for(write_file: WriteFile) -> None:
     one = table(write_file("clips.csv", "path,label\n"), fold=2)
-    assert run_name(one) == f"csv.fold2-mel-audio_classifier-lr1e-05-epochs50-seed0-{identity(one)[:12]}"
+    assert run_name(one) == f"csv.fold2-mel-audio_classifier-lr3e-05-epochs50-seed0-{identity(one)[:12]}"
     assert run_name(config()).startswith("demo-mel-audio_classifier-")
 
 
@@ -154,7 +154,7 @@ def test_moving_the_data_makes_no_other_run(write_file: WriteFile, tmp_path: Pat
 
 def test_swept_settings_are_flat_simple_and_without_paths() -> None:
     settings = swept_settings(config())
-    assert settings["lr"] == 1e-5
+    assert settings["lr"] == 3e-5
     assert settings["features.f_max"] == "null"
     assert settings["model.name"] == "audio_classifier"
     assert set(settings) == set(OTHER) | NAMES
