@@ -284,6 +284,7 @@ class AudioDataModule(pl.LightningDataModule):
             sampler=sampler,
             collate_fn=as_it_is,
             pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own: a loader draws a number for its workers, also where it has none
         )
 
 

@@ -171,7 +171,9 @@ def test_a_resumed_run_has_each_epoch_once(tiny_config: Tiny, tmp_path: Path, mo
     assert "2 done before" in (tmp_path / "run" / "train.log").read_text()
     for split in ("train", "val"):
         assert [step for step, _ in curve(tmp_path / "run" / split, "f1_macro")] == [1, 2, 3, 4, 5, 6]
-    assert len(list((tmp_path / "run").glob("events.*"))) == 1
+    (tmp_path / "run" / "result.json").unlink()  # killed after all was shown
+    fit(config, tmp_path / "run")
+    assert len(list((tmp_path / "run").rglob("events.*"))) == 3
 
 
 def test_a_diverged_run_is_shown_without_its_lost_numbers(tiny_config: Tiny, tmp_path: Path) -> None:
