@@ -28,6 +28,7 @@ clean:
 
 # A new environment only when there is none; new packages only when what pins them changed.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"  # knows --group
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
 	touch $@
 
@@ -36,4 +37,3 @@ $(BIN)/python:
 	  echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); audioclf needs Python 3.11, 3.12 or 3.13"; \
 	  echo "hint:  make venv PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"  # --group

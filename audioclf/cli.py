@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audioclf import __version__
 from audioclf.app import load_config, user_errors
+from audioclf.config import DemoData
 from audioclf.console import console, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError
 
@@ -57,6 +58,8 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one with audio files")
     config = load_config(overrides)
+    if isinstance(config.data, DemoData):
+        raise UserError("data=demo: makes its own recordings; expected a table of yours", "add data=csv data.csv=TABLE")
     cache = Path(config.paths.cache)
     manifest = read_manifest(config.data, cache)
     files = match_files(manifest.clips, folder)

@@ -39,7 +39,9 @@ class Section(BaseModel):
 class Data(Section):
     """What every data source shares: how clips are read, split and held."""
 
-    fold: int | None = Field(None, ge=1, description="test on this fold; null: one grouped train/val/test split")
+    fold: int | None = Field(
+        None, ge=1, description="test on this fold; null: the first published fold, else one grouped split"
+    )
     folds: int = Field(5, ge=2, description="how many folds to make where the publisher made none")
     val_fraction: float = Field(0.2, gt=0, lt=0.5, description="of the clips that are not test, what val takes")
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="of all clips, what test takes where nothing fixes it")
@@ -100,7 +102,7 @@ class MelConfig(Section):
     sample_rate: int = Field(22_050, ge=1_000, le=44_100, description="[Hz]; at most the audio store's 44,100 Hz")
     n_fft: int = Field(2048, ge=16, description="window and FFT length [samples]")
     hop_length: int = Field(512, ge=1, description="[samples]")
-    n_mels: int = Field(128, ge=1, description="mel bands")
+    n_mels: int = Field(64, ge=1, description="mel bands")
     f_min: float = Field(0.0, ge=0, description="lower edge of the lowest band [Hz]")
     f_max: float | None = Field(
         None, gt=0, description="upper edge of the highest band [Hz]; null: half the sample rate"
@@ -119,6 +121,10 @@ class MelConfig(Section):
             raise ValueError(f"f_max={self.f_max:g} Hz is above half the sample rate ({nyquist:g} Hz)")
         if self.f_min >= (self.f_max or nyquist):
             raise ValueError(f"f_min={self.f_min:g} Hz is not below f_max={self.f_max or nyquist:g} Hz")
+        if self.storage == "float16" and self.scale == "power":
+            raise ValueError(
+                "storage=float16 holds no powers (they span more than its range); expected scale=db or float32"
+            )
         if self.hop_length > self.n_fft:
             raise ValueError(f"hop_length={self.hop_length} leaves gaps between windows of n_fft={self.n_fft} samples")
         return self

@@ -23,20 +23,21 @@ class ProgressBar:
         title: what is being done, e.g. ``"import"``.
         total: how many units there are.
         unit: the name of one unit, for the rate (``"clips"`` shows as clips/s).
+        done: units done before, which count for the bar but not for the rate.
     """
 
-    def __init__(self, title: str, total: int, unit: str, progress: Progress | None) -> None:
+    def __init__(self, title: str, total: int, unit: str, progress: Progress | None, done: int = 0) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done = 0
+        self.done = self._before = done
         self._progress = progress
         self._started = self._spoke = time.monotonic()
-        self._task = progress.add_task(title, total=total, note="") if progress else None
+        self._task = progress.add_task(title, total=total, completed=done, note="") if progress else None
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Counts ``n`` more units as done; ``note`` stands at the end of the line."""
         self.done += n
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self.done / elapsed
+        rate = max(self.done - self._before, 1e-9) / elapsed
         text = f"{rate:.1f} {self.unit}/s {note}".rstrip()
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.done, note=text)
@@ -47,10 +48,10 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(title: str, total: int, unit: str) -> Iterator[ProgressBar]:
+def progress_bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[ProgressBar]:
     """A progress bar for the time of a ``with`` block; gone from the terminal when the block ends."""
     if not console.is_terminal:
-        yield ProgressBar(title, total, unit, None)
+        yield ProgressBar(title, total, unit, None, done)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -60,4 +61,4 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[ProgressBar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield ProgressBar(title, total, unit, progress)
+        yield ProgressBar(title, total, unit, progress, done)

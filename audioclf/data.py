@@ -160,14 +160,15 @@ class AudioDataModule(pl.LightningDataModule):
             UserError: the table, its splits or its audio cannot give a training set.
         """
         if self.prepared is None:
-            self.prepared = self._import()
+            prepared = self._import()
             extract(
-                {str(row.sha256): row.key for row in self.prepared.rows.values()},
+                {str(row.sha256): row.key for row in prepared.rows.values()},
                 self.audio,
                 self.feature_store,
                 self.front_end,
                 device=self.device,
             )
+            self.prepared = prepared  # only now: an interrupted extraction is not done
 
     def setup(self, stage: str | None = None) -> None:
         """Splits the clips and loads their features."""
@@ -275,7 +276,8 @@ class AudioDataModule(pl.LightningDataModule):
                 f"of {len(manifest.clips)} rows {len(rows)} are usable; left out: {reasons}",
                 "`python -m audioclf import DIR` takes audio that you hold; or leave the class out of the table",
             )
-        return Prepared(manifest, split_clips(list(rows), self.data), rows, skipped)
+        sha256s = {clip.id: str(row.sha256) for clip, row in rows.items()}
+        return Prepared(manifest, split_clips(list(rows), self.data, sha256s), rows, skipped)
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
         return DataLoader(

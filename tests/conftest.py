@@ -183,7 +183,7 @@ def launcher() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None and process.stdin is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        process.stdin.close()
+        process.kill()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ EPOCHS = 40
 COMMAND = [
     *("train.py", "data.num_classes=2", "data.recordings_per_class=4", "paths.cache=cache", "hydra.run.dir=run"),
     *("features.sample_rate=16000", "features.n_mels=16", "features.target_length=40", "features.hop_length=1024"),
-    *("model.hidden=16", "lr=1e-3", "batch_size=4", f"epochs={EPOCHS}", "trainer.checkpoint_every_s=0"),
+    *("lr=1e-3", "batch_size=4", f"epochs={EPOCHS}", "trainer.checkpoint_every_s=0"),
 ]
 
 

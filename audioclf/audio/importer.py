@@ -128,7 +128,7 @@ def import_clips(
             absent.add(key)
     # A row that vouches for the audio about to be replaced is withdrawn first: nothing may come between the two.
     ledger.delete_many(replaced)
-    for row in _run(jobs, store, ledger, workers or _cores()):
+    for row in _run(jobs, store, ledger, workers or cores()):
         rows[row.key] = row
     keys = {clip: clip.audio_key for clip in clips}
     known = {clip: rows[key] for clip, key in keys.items() if key in rows and key not in absent}
@@ -208,7 +208,7 @@ def _fingerprint(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -39,12 +40,17 @@ class Splits:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def split_clips(clips: Sequence[Clip], data: Data) -> Splits:
+def split_clips(clips: Sequence[Clip], data: Data, audio: Mapping[str, str] = MappingProxyType({})) -> Splits:
     """Splits clips into train, val and test; the same clips and settings always give the same parts.
 
     A published split is kept; else ``data.fold`` of the published folds (or of folds made here) is test; else a
     grouped, stratified ``data.test_fraction`` is. Where val is not published it is a grouped, stratified
     ``data.val_fraction`` of what remains.
+
+    Args:
+        clips: what to split.
+        data: the ``data`` section.
+        audio: sha256 of each clip's samples by its id, where known: copies under other names are one recording too.
 
     Raises:
         UserError: a fold that does not exist, a table that names splits or folds for some rows only, a recording in
@@ -58,7 +64,7 @@ def split_clips(clips: Sequence[Clip], data: Data) -> Splits:
         chosen = set(val_index)
         rest = [clip for i, clip in enumerate(rest) if i not in chosen]
         rule += f", val {data.val_fraction:.0%} of the rest by recording"
-    splits = Splits(rest, val, test, _leaks(rest, val, test), rule)
+    splits = Splits(rest, val, test, _leaks((rest, val, test), audio), rule)
     if splits.leaks and not data.allow_leak:
         names = ", ".join(splits.leaks[:3]) + (", ..." if len(splits.leaks) > 3 else "")
         raise UserError(
@@ -168,10 +174,12 @@ def _kfold(folds: int, seed: int) -> StratifiedGroupKFold:
     return StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
 
 
-def _leaks(*parts: Sequence[Clip]) -> list[str]:
-    """Groups with clips in more than one part."""
-    seen: dict[str, set[int]] = defaultdict(set)
+def _leaks(parts: Sequence[Sequence[Clip]], audio: Mapping[str, str]) -> list[str]:
+    """Groups of clips that share a group, a source or the very samples with a clip of another part."""
+    seen: dict[tuple[str, str | None], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for i, part in enumerate(parts):
         for clip in part:
-            seen[clip.group].add(i)
-    return sorted(group for group, where in seen.items() if len(where) > 1)
+            for key in (("group", clip.group), ("source", clip.source), ("audio", audio.get(clip.id))):
+                if key[1] is not None:
+                    seen[key][i].add(clip.group)
+    return sorted({name for where in seen.values() if len(where) > 1 for names in where.values() for name in names})

@@ -70,7 +70,7 @@ def read_table(table: Path, audio_dir: Path | None = None) -> tuple[list[Clip], 
 
 
 def recording_id(source: str) -> str:
-    """What names a recording: a YouTube link's video id, another link without its query's noise, or the path."""
+    """What names a recording: a YouTube link's video id, another link as it is, or the path."""
     if not is_url(source):
         return source
     link = urlsplit(source)

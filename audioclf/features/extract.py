@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -12,7 +11,8 @@ import soxr
 import torch
 
 from audioclf.audio.decode import AudioError
-from audioclf.audio.store import CANONICAL_RATE, AudioStore
+from audioclf.audio.importer import cores
+from audioclf.audio.store import CANONICAL_RATE, AudioStore, pcm_sha256, read_pcm
 from audioclf.console import progress_bar
 from audioclf.errors import UserError
 from audioclf.features.frontend import FrontEnd
@@ -54,12 +54,12 @@ def extract(
     if not missing:
         return 0
     store.begin()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     front_end = front_end.to(device)
 
     def work(chunk: Sequence[str]) -> int:
         waveforms = [
-            front_end.fit_length(load_waveform(audio, keys[sha256], front_end.sample_rate)) for sha256 in chunk
+            front_end.fit_length(load_waveform(audio, keys[sha256], front_end.sample_rate, sha256)) for sha256 in chunk
         ]
         features = front_end(torch.stack(waveforms).to(device)).cpu().numpy()
         for sha256, array in zip(chunk, features, strict=True):
@@ -77,16 +77,27 @@ def extract(
     return len(missing)
 
 
-def load_waveform(audio: AudioStore, key: str, rate: int) -> torch.Tensor:
+def load_waveform(audio: AudioStore, key: str, rate: int, sha256: str | None = None) -> torch.Tensor:
     """A clip of the audio store as a waveform ``[n]``, float32, at ``rate`` Hz.
 
+    Args:
+        audio: the store.
+        key: the clip's audio key.
+        rate: in Hz.
+        sha256: what the samples must hash to, so that features never stand under another sound's name; None: anything.
+
     Raises:
-        UserError: its file is damaged or gone.
+        UserError: its file is damaged, gone, or not the audio that was asked for.
     """
     try:
-        samples = audio.read(key)
+        pcm = read_pcm(audio.path(key))
     except AudioError as error:
         raise UserError(str(error), "remove that file and run again: it is made anew") from error
+    if sha256 is not None and pcm_sha256(pcm) != sha256:
+        raise UserError(
+            f"{audio.path(key)}: not the audio that the ledger knows", "run again: another process changed it"
+        )
+    samples = pcm.astype(np.float32) / np.float32(32768)
     if rate != CANONICAL_RATE:
         samples = soxr.resample(samples, CANONICAL_RATE, rate, quality="HQ")
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

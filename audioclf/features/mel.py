@@ -8,6 +8,8 @@ frame's spectrum is up to 0.05 dB in its quiet bands (measured on ESC-10).
 
 from __future__ import annotations
 
+import warnings
+
 import librosa
 import numpy as np
 import torch
@@ -111,14 +113,16 @@ def mel_filters(config: MelConfig) -> np.ndarray:
     Raises:
         UserError: a band holds no FFT bin, so it would be constant on every clip.
     """
-    filters = librosa.filters.mel(
-        sr=config.sample_rate,
-        n_fft=config.n_fft,
-        n_mels=config.n_mels,
-        fmin=config.f_min,
-        fmax=config.f_max or config.sample_rate / 2,
-        dtype=np.float32,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # librosa warns of what is refused below
+        filters = librosa.filters.mel(
+            sr=config.sample_rate,
+            n_fft=config.n_fft,
+            n_mels=config.n_mels,
+            fmin=config.f_min,
+            fmax=config.f_max or config.sample_rate / 2,
+            dtype=np.float32,
+        )
     empty = int((filters.max(axis=1) == 0).sum())
     if empty:
         raise UserError(

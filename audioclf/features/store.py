@@ -50,11 +50,12 @@ class FeatureStore:
         Raises:
             ValueError: another shape, or values that are not finite.
         """
+        features = features.astype(self.dtype)
         if features.shape != self.shape or not np.isfinite(features).all():
             raise ValueError(f"features {features.shape} for {sha256} are not finite arrays of {self.shape}")
         path = self.path(sha256)
         with replacing(path) as file:
-            np.lib.format.write_array(file, features.astype(self.dtype), version=(1, 0))
+            np.lib.format.write_array(file, features, version=(1, 0))
 
     def read(self, sha256: str) -> np.ndarray:
         """The features of one clip, float32.

@@ -91,14 +91,14 @@ class RunFolder:
         write_text(self.path / "environment.json", to_json({**state, **environment()}))
 
     def check_free(self) -> None:
-        """Checks that a run may begin here: the folder is new, empty, or holds no more than a run's first moments.
+        """Checks that a run may begin here: the folder is new, empty, a run's, or holds no more than a run's beginnings.
 
         Raises:
             UserError: it holds something that is no run's.
         """
         names = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
         foreign = [name for name in names if name not in BEGINNINGS and not name.endswith(TEMPORARY_SUFFIX)]
-        if foreign:
+        if foreign and self.read_state() is None:  # asked last: another process may have begun the run meanwhile
             raise UserError(
                 f"{self.path}: holds {foreign[0]}, which is no part of a run just begun; expected a new folder or a run's",
                 "name another folder with hydra.run.dir=DIR, or leave that out",

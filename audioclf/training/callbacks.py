@@ -75,10 +75,11 @@ class KeepState(Checkpoint):
         folder: the run's folder.
         every_s: least time between two checkpoints, in seconds.
         saved_epochs: how many epochs the checkpoint that lies there holds.
+        keep_best: whether the best weights are wanted; else they need not be held and saved.
     """
 
-    def __init__(self, folder: RunFolder, every_s: float, saved_epochs: int = 0) -> None:
-        self.folder, self.every_s, self.saved_epochs = folder, every_s, saved_epochs
+    def __init__(self, folder: RunFolder, every_s: float, saved_epochs: int = 0, keep_best: bool = True) -> None:
+        self.folder, self.every_s, self.saved_epochs, self.keep_best = folder, every_s, saved_epochs, keep_best
         self.best_epoch = 0  # from 1; 0: none yet
         self.best_f1, self.best_loss = -math.inf, math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -90,7 +91,7 @@ class KeepState(Checkpoint):
         f1 = _metric(trainer, "val/f1_macro") or 0.0
         loss = _metric(trainer, "val/loss")
         loss = math.inf if loss is None else loss
-        if (f1, -loss) > (self.best_f1, -self.best_loss):
+        if self.keep_best and (f1, -loss) > (self.best_f1, -self.best_loss):
             self.best_f1, self.best_loss = f1, loss
             self.best_epoch = trainer.current_epoch + 1
             self.best_weights = {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}

@@ -116,7 +116,7 @@ def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor
         ErrorExample(
             title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
             features=data.datasets["test"][i][0][0].numpy(),
-            samples=load_waveform(data.audio, data.splits.test[i].audio_key, features.sample_rate).clamp(-1, 1).numpy(),
+            samples=_heard(data, i).clamp(-1, 1).numpy(),
             rate=features.sample_rate,
             seconds=features.target_length * features.hop_length / features.sample_rate,
             hertz=(features.f_min, features.f_max or features.sample_rate / 2),
@@ -124,3 +124,9 @@ def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor
         )
         for i in wrong
     ]
+
+
+def _heard(data: AudioDataModule, index: int) -> torch.Tensor:
+    """The part of a test clip's waveform that the model is given, without the padding."""
+    waveform = load_waveform(data.audio, data.splits.test[index].audio_key, data.front_end.sample_rate)
+    return data.front_end.fit_length(waveform)[: len(waveform)]

@@ -97,9 +97,10 @@ def _fit(config: Config, path: Path) -> Run:
         cache=config.paths.cache,
         device=device,
     )
+    folder = RunFolder(path)
+    folder.check_free()  # before the long work; again below, where no other process can be at it
     data.prepare_data()
     data.setup()
-    folder = RunFolder(path)
     state = {
         "identity": identity(config),
         "trajectory": identity(config.model_copy(update={"epochs": 1})),
@@ -113,9 +114,8 @@ def _fit(config: Config, path: Path) -> Run:
         result = folder.read_result()
         if same and result is not None and not config.retrain:
             return Run(path, result, reused=True)
-        if found is None:
-            folder.check_free()
-        elif (not same or result is not None) and (aside := folder.set_aside()) is not None:
+        folder.check_free()
+        if found is not None and (not same or result is not None) and (aside := folder.set_aside()) is not None:
             why = "asked to train again" if same else "it is of another run or other audio"
             console.print(f"{path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
         with _logged(folder):
@@ -135,11 +135,10 @@ def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict
     done = int(torch.load(checkpoint, weights_only=True, mmap=True)["epoch"]) + 1 if checkpoint else 0
     folder.keep_epochs(done)
     board = RunBoard(folder.path, folder.read_metrics()) if config.trainer.tensorboard else None
-    keep = KeepState(folder, config.trainer.checkpoint_every_s, done)
+    keep = KeepState(folder, config.trainer.checkpoint_every_s, done, config.trainer.select == "best")
     log.info("%d epochs of %s, %d done before", config.epochs, config.data.name, done)
     with _stop_on_interrupt(keep, config.epochs):
-        with progress_bar("train", config.epochs, "epochs") as bar:
-            bar.advance(done)
+        with progress_bar("train", config.epochs, "epochs", done) as bar:
             trainer = pl.Trainer(
                 max_epochs=config.epochs,
                 accelerator=config.trainer.accelerator,
@@ -180,7 +179,11 @@ def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict
         )
         if board is not None:
             confusion = confusion_of(data, logits, "test")
-            board.finish(swept_settings(config), result, confusion, confident_errors(config, data, logits["test"]))
+            errors = confident_errors(config, data, logits["test"])
+            try:
+                board.finish(swept_settings(config), result, confusion, errors)
+            except (ValueError, RuntimeError, OSError):  # a figure that cannot be drawn costs no finished run
+                log.exception("TensorBoard's figures could not be written")
         folder.write_result(result)
         log.info("finished in %.1f s: test F1 %.3f", result["seconds"], result["test"]["f1_macro"])
         return result
@@ -231,6 +234,7 @@ def _stop_on_interrupt(keep: KeepState, epochs: int) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One process at a time in a run's folder; a second one waits and then finds the finished run."""
+    path = path.resolve()  # "." has no name
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.parent / f".{path.name}.lock")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
 from audioclf.config import SPLITS
@@ -73,10 +74,14 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
 
 def _table(result: dict[str, Any]) -> Table:
     leaky = " (LEAKY: recordings in several splits)" if result["data"]["leaky"] else ""
-    table = Table(title=f"macro averages over classes{leaky}", title_justify="left")
-    table.add_column("split")
+    narrow = console.width < 70
+    table = Table(
+        title=f"macro averages over classes{leaky}", title_justify="left", box=SIMPLE_HEAD if narrow else HEAVY_HEAD
+    )
+    table.padding = (0, 0) if narrow else (0, 1)
+    table.add_column("split", no_wrap=True)
     for column in ("clips", "precision", "recall", "F1", "accuracy", "loss"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for split in SPLITS:
         row = result[split]
         values = [row[key] for key in ("precision_macro", "recall_macro", "f1_macro", "accuracy", "loss")]

@@ -149,8 +149,8 @@ def confusion_figure(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -
             axes.text(
                 j, i, str(confusion[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black"
             )
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title="test: clips")
     return figure
 
@@ -161,7 +161,8 @@ def f1_figure(result: Mapping[str, Any]) -> Figure:
     names = [f"{name} ({values['support']})" for name, values in per_class]
     figure = Figure(figsize=(7, min(max(3.0, 0.32 * len(names) + 1.2), 40)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(names, [values["f1"] for _, values in per_class], color="#4878cf")
+    axes.barh(range(len(names)), [values["f1"] for _, values in per_class], color="#4878cf")
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.axvline(result["test"]["f1_macro"], color="black", label=f"macro-F1 {result['test']['f1_macro']:.2f}")
     floor = max(result["chance"][name] for name in ("majority", "stratified", "permutation"))
     axes.axvline(floor, color="crimson", linestyle="--", label=f"chance floor {floor:.2f}")
@@ -178,6 +179,7 @@ def spectrogram_figure(error: ErrorExample) -> Figure:
     image = axes.imshow(
         error.features, origin="lower", aspect="auto", cmap="magma", extent=(0, error.seconds, 0, bands)
     )
-    axes.set(xlabel="time [s]", ylabel=f"mel band ({error.hertz[0]:.0f}-{error.hertz[1]:.0f} Hz)", title=error.title)
+    axes.set(xlabel="time [s]", ylabel=f"mel band ({error.hertz[0]:.0f}-{error.hertz[1]:.0f} Hz)")
+    axes.set_title(error.title, parse_math=False)
     figure.colorbar(image, ax=axes, label=error.unit)
     return figure

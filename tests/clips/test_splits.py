@@ -268,3 +268,17 @@ def test_classes_with_ten_recordings_stand_in_every_part(clips: list[Clip], data
     splits = split_clips(clips, data)
     for part in splits.parts().values():
         assert {clip.label for clip in part} == {clip.label for clip in clips}
+
+
+def test_copies_and_pieces_of_one_file_leak_whatever_their_group_says():
+    def clip(i: int, source: str, split: str) -> Clip:
+        return Clip(f"c{i}", source, float(i), i + 1.0, ("ab"[i % 2],), f"group{i}", split=split)
+
+    parts = ["train", "train", "train", "train", "val", "val", "test", "test"]
+    clips = [clip(i, f"{i}.wav", split) for i, split in enumerate(parts)]
+    data = Data()
+    assert split_clips(clips, data).leaks == []
+    with pytest.raises(UserError, match=r"\(group0, group6\)"):
+        split_clips([*clips[:6], clip(6, "0.wav", "test"), clips[7]], data)
+    with pytest.raises(UserError, match=r"\(group1, group7\)"):
+        split_clips(clips, data, {"c1": "same", "c7": "same", "c2": "other"})

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import pytorch_lightning as pl
 import soundfile
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
@@ -269,6 +270,30 @@ def test_a_run_killed_after_its_last_epoch_is_scored_without_training(tiny_confi
     assert_same_numbers(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_a_checkpoint_that_is_not_whole_never_takes_the_place_of_one_that_is(
+    tiny_config: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(epochs=4, trainer={"checkpoint_every_s": 0.0})
+
+    def break_off(self: pl.Trainer, path: Path, weights_only: bool = False) -> None:
+        if self.current_epoch == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError("No space left on device")
+        save(self, path, weights_only)
+
+    save = pl.Trainer.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Trainer, "save_checkpoint", break_off)
+        with pytest.raises(OSError, match="No space left"):
+            fit(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert "No space left" in (tmp_path / "run" / "train.log").read_text()
+    fit(config, tmp_path / "run")
+    assert "2 done before" in (tmp_path / "run" / "train.log").read_text()
+    fit(config, tmp_path / "whole")
+    assert_same_numbers(tmp_path / "run", tmp_path / "whole")
+
+
 def test_changed_audio_under_an_unchanged_name_is_noticed(tones: Path, tiny_config: Tiny, tmp_path: Path) -> None:
     shutil.copytree(tones.parent, tmp_path / "tones")
     config = tiny_config(data={"csv": str(tmp_path / "tones" / "clips.csv")})
@@ -292,8 +317,9 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tiny_config:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match=r"thesis\.tex"):
-        fit(tiny_config(), tmp_path / "mine")
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["thesis.tex"]
+        fit(tiny_config(paths={"cache": str(tmp_path / "cache")}), tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    assert not (tmp_path / "cache").exists(), "refused before the long work"
 
 
 def test_a_run_killed_in_its_first_moment_is_begun_again_in_its_folder(tiny_config: Tiny, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from audioclf.training.module import ClassifierModule
 
 
 def test_a_finished_run_leaves_no_model_behind(tmp_path, tiny_config):
+    gc.collect()
     before = _models()
     gc.disable()  # what is left must be let go by the run itself
     try:
