@@ -92,6 +92,8 @@ def test_train_command(command, material):
             "data.csv=TABLE": f"data.csv={material / 'folder' / 'clips.csv'}",
         }.get(word, word)
     tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
+    if "model=linear" in words:
+        tiny.remove("model.hidden=8")
     if sweep:  # as many axes, fewer values
         words = [re.sub(r"^(epochs|seed|lr)=.*", lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
     else:

@@ -19,4 +19,4 @@ def test_a_finished_run_leaves_no_model_behind(tmp_path, tiny_config):
 
 
 def _models() -> int:
-    return sum(isinstance(thing, ClassifierModule) for thing in gc.get_objects())
+    return sum(type(thing) is ClassifierModule for thing in gc.get_objects())
