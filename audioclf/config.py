@@ -175,6 +175,23 @@ class TrainerConfig(Section):
     tensorboard: bool = Field(True, json_schema_extra=NOT_IDENTITY)
 
 
+class FetchConfig(Section):
+    """How links become clips: politeness, limits, access. None of it can change a number."""
+
+    enabled: bool = Field(True, description="train.py fetches what is missing; false: it trains on what is there")
+    workers: int = Field(8, ge=1, le=256, description="recordings fetched at the same time")
+    workers_per_site: int = Field(1, ge=1, le=256, description="of them, at most this many at one site")
+    sleep: float = Field(5.0, ge=0, description="mean pause between two recordings of a site, randomised [s]")
+    per_hour: int | None = Field(300, ge=1, description="recordings of a site in an hour, at most; null: no cap")
+    patience: float = Field(60.0, ge=0, description="the longest wait for a retry or a blocked site [s]")
+    timeout: float = Field(20.0, gt=0, description="a connection without an answer is given up after this [s]")
+    max_seconds: float = Field(600.0, gt=0, description="time limit for one clip [s]")
+    max_mb: float = Field(256.0, gt=0, description="bytes fetched for one clip, at most [MB]")
+    cookies: str | None = Field(None, description="file with cookies in Netscape's format; never copied or logged")
+    proxy: str | None = Field(None, description="http, https or socks5 address; null: what the environment says")
+    allow_private: bool = Field(False, description="follow links to loopback, link-local and private addresses")
+
+
 class PathsConfig(Section):
     """Where things are kept; none of it can change a number."""
 
@@ -198,6 +215,7 @@ class Config(Section):
     loss: LossConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
+    fetch: FetchConfig = Field(json_schema_extra=NOT_IDENTITY)
     paths: PathsConfig = Field(json_schema_extra=NOT_IDENTITY)
 
 

@@ -10,6 +10,7 @@ SHOWN_CHARACTERS = 200  # of a value in an error
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_RETRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from audioclf.clips.clip import Clip, is_url, safe_name
+from audioclf.clips.links import recording_id
 from audioclf.clips.rows import (
     EXTRA,
     BadRow,
@@ -67,20 +68,6 @@ def read_table(table: Path, audio_dir: Path | None = None) -> tuple[list[Clip], 
         lines[segment] = line
         clips.append(clip)
     return unique_ids(clips, base), bad
-
-
-def recording_id(source: str) -> str:
-    """What names a recording: a YouTube link's video id, another link as it is, or the path."""
-    if not is_url(source):
-        return source
-    link = urlsplit(source)
-    host = (link.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
-    found: list[str] = []
-    if host == "youtu.be":
-        found = re.findall(r"^/([^/]+)", link.path)
-    elif host in ("youtube.com", "youtube-nocookie.com"):
-        found = parse_qs(link.query).get("v") or re.findall(r"^/(?:shorts|embed|live|v)/([^/]+)", link.path)
-    return found[0] if found else source.split("#")[0]
 
 
 def _check_columns(table: Path, row: Row) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from audioclf.clips.clip import Clip
 from audioclf.clips.rows import BadRow
-from audioclf.clips.table import read_table, recording_id
+from audioclf.clips.links import recording_id
+from audioclf.clips.table import read_table
 from audioclf.errors import UserError
 
 WriteFile = Callable[..., Path]
