@@ -1,4 +1,4 @@
-"""The commands beside training: `python -m audioclf import DIR data=csv data.csv=TABLE`."""
+"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `doctor`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,66 @@ from pathlib import Path
 
 from audioclf import __version__
 from audioclf.app import load_config, user_errors
-from audioclf.config import DemoData
+from audioclf.config import Config, DemoData
 from audioclf.console import console, stderr
-from audioclf.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError
+from audioclf.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError, nearest, shown
+from audioclf.fetch.reasons import FailureClass
+
+OVERRIDES_HELP = "as for train.py, e.g. data=links data.csv=TABLE"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0: done; 1: some files could not be taken; 2: bad input (raised as SystemExit); 130: stopped by Ctrl-C.
+        0: done; 1: some files could not be taken, or something is missing (doctor); 2: bad input (raised as
+        SystemExit); 75: something can be fetched later; 130: stopped by Ctrl-C.
     """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    with user_errors():
+        try:
+            if arguments.command == "doctor":
+                from audioclf.doctor import doctor
+
+                return doctor([*arguments.overrides, *rest])
+            if arguments.command == "import":
+                return import_folder(arguments.dir, [*arguments.overrides, *rest])
+            return fetch(
+                [*arguments.overrides, *rest], retry=arguments.retry, plan=arguments.plan, status=arguments.status
+            )
+        except KeyboardInterrupt:
+            stderr.print("stopped; what was finished is kept, the same command continues", markup=False)
+            return EXIT_INTERRUPTED
+    raise AssertionError("unreachable")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="audioclf", description="From a table of links to an F1 you can trust.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    get = commands.add_parser(
+        "fetch",
+        help="fetch the clips of a table of links",
+        description=(
+            "Fetches the clips of a table of links: of each recording only the bytes that its clips need. What is "
+            "there is not fetched again; after an interruption the same command continues. "
+            "Exit code 0: nothing is left to try; 75: something can be tried later; 2: bad input."
+        ),
+    )
+    look = get.add_mutually_exclusive_group()
+    look.add_argument("--plan", action="store_true", help="say how many bytes and hours it will take; fetch nothing")
+    look.add_argument("--status", action="store_true", help="count what there is, by state and class; fetch nothing")
+    get.add_argument(
+        "--retry",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="try failures of this class again now: dead, conditional, session, environment, transient, forbidden, "
+        "unknown; several by commas",
+    )
     take = commands.add_parser(
         "import",
         help="take audio that you already hold into the clips of a table",
@@ -32,15 +78,69 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
     )
     take.add_argument("dir", type=Path, metavar="DIR", help="folder with audio files, searched with its subfolders")
-    take.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py, e.g. data=csv data.csv=TABLE")
-    arguments = parser.parse_args(argv)
-    with user_errors():
-        try:
-            return import_folder(arguments.dir, arguments.overrides)
-        except KeyboardInterrupt:
-            stderr.print("stopped; what was finished is kept, the same command continues", markup=False)
-            return EXIT_INTERRUPTED
-    raise AssertionError("unreachable")
+    look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
+    for command in (get, take, look_after):
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    return parser
+
+
+def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = False, status: bool = False) -> int:
+    """Fetches the clips of the table that the configuration names, or says what that would take or has brought.
+
+    Raises:
+        UserError: an unknown class in ``retry``, or a table without links.
+    """
+    from audioclf.audio.ledger import Ledger
+    from audioclf.audio.store import AudioStore
+    from audioclf.clips.clip import is_url
+    from audioclf.clips.manifest import read_manifest
+    from audioclf.fetch.fetch import fetch_clips
+    from audioclf.fetch.plan import Plan
+    from audioclf.fetch.retry import access_of
+    from audioclf.fetch.status import FAILURES_FILE, Status, write_failures
+
+    classes = _failure_classes(retry)
+    config = _config_of_a_table(overrides)
+    cache = Path(config.paths.cache)
+    data = config.data
+    if data.multi_label == "error":  # which label counts is a question for training
+        data = data.model_copy(update={"multi_label": "first"})
+    manifest = read_manifest(data, cache)
+    links = [clip for clip in manifest.clips if is_url(clip.source)]
+    if not links:
+        raise UserError(f"{manifest.table}: no links in it; expected http or https addresses", "local files need none")
+    store = AudioStore(cache / "audio")
+    with Ledger(cache / "ledger.sqlite") as ledger:
+        if plan:
+            lines = Plan.of(links, store, ledger, config.fetch, classes).lines()
+        elif status:
+            Status.of(links, store, ledger, access_of(config.fetch)).print()
+            lines = []
+        else:
+            report = fetch_clips(links, store, ledger, config.fetch, retry=classes, launcher=config.launcher)
+            lines = report.summary_lines()
+        for line in lines:
+            console.print(line, markup=False)
+        if plan:
+            return EXIT_OK
+        if failed := write_failures(cache / FAILURES_FILE, links, store, ledger):
+            console.print(f"the {failed} failures one by one: {cache / FAILURES_FILE}", markup=False, soft_wrap=True)
+        return EXIT_OK if status else report.exit_code
+
+
+def _failure_classes(words: Sequence[str]) -> frozenset[FailureClass]:
+    """``["dead,session", "unknown"]`` as classes of failure."""
+    known = {kind.value: kind for kind in FailureClass}
+    classes = set[FailureClass]()
+    for word in ",".join(words).split(",") if words else []:
+        if word not in known:
+            guess = nearest(word, known)
+            raise UserError(
+                f"--retry {shown(word)}: no such class of failure; expected one of {', '.join(known)}",
+                f"did you mean --retry {guess}?" if guess else None,
+            )
+        classes.add(known[word])
+    return frozenset(classes)
 
 
 def import_folder(folder: Path, overrides: Sequence[str]) -> int:
@@ -57,9 +157,7 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected one with audio files")
-    config = load_config(overrides)
-    if isinstance(config.data, DemoData):
-        raise UserError("data=demo: makes its own recordings; expected a table of yours", "add data=csv data.csv=TABLE")
+    config = _config_of_a_table(overrides)
     cache = Path(config.paths.cache)
     manifest = read_manifest(config.data, cache)
     files = match_files(manifest.clips, folder)
@@ -74,6 +172,16 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
     for line in report.summary_lines():
         console.print(line, markup=False)
     return EXIT_OK if not report.unusable else EXIT_FAILED
+
+
+def _config_of_a_table(overrides: Sequence[str]) -> Config:
+    """The configuration, whose data must be a table of the user's."""
+    config = load_config(overrides)
+    if isinstance(config.data, DemoData):
+        raise UserError(
+            "data=demo: makes its own recordings; expected a table of yours", "add data=links data.csv=TABLE"
+        )
+    return config
 
 
 if __name__ == "__main__":

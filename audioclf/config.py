@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audioclf.errors import UserError, nearest, shown
 
@@ -21,6 +21,8 @@ PHRASES = {  # of pydantic's messages, in words of the command line
     "a valid number": "a number",
     "a valid string": "text",
     "a valid boolean": "true or false",
+    "a valid list": "a list, e.g. [dog,siren]",
+    "List should have at least 1 item after validation, not 0": "expected at least one",
     "greater than or equal to": "a value of at least",
     "less than or equal to": "a value of at most",
     "greater than": "a value greater than",
@@ -28,6 +30,9 @@ PHRASES = {  # of pydantic's messages, in words of the command line
 }
 
 SPLITS = ("train", "val", "test")
+
+Launcher = Literal["local", "ray"]
+"""Where fetching and feature extraction run: in processes of this machine, or on a Ray cluster."""
 
 
 class Section(BaseModel):
@@ -45,13 +50,23 @@ class Data(Section):
     folds: int = Field(5, ge=2, description="how many folds to make where the publisher made none")
     val_fraction: float = Field(0.2, gt=0, lt=0.5, description="of the clips that are not test, what val takes")
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="of all clips, what test takes where nothing fixes it")
-    split_seed: int = Field(0, ge=0, description="of the split alone, so that seeds share one test set")
+    split_seed: int = Field(0, ge=0, description="of the split and limit_per_class, so that seeds share one test set")
     on_bad_row: Literal["error", "skip"] = "error"
-    multi_label: Literal["error", "first", "drop"] = Field("error", description="clips with several labels")
+    classes: list[str] | None = Field(None, min_length=1, description="keep these classes only; null: all")
+    multi_label: Literal["error", "first", "drop", "most_specific"] = Field(
+        "error", description="clips that have several labels, of those in classes"
+    )
+    limit_per_class: int | None = Field(None, ge=1, description="clips of a class, at most; null: all")
     allow_leak: bool = Field(False, description="train although one recording sits in two splits; marked leaky")
     ram_budget_gb: float = Field(
         4.0, ge=0, description="features up to this size are held in RAM [GB]", json_schema_extra=NOT_IDENTITY
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _in_any_order(cls, classes: list[str] | None) -> list[str] | None:
+        """The same choice written in another order is the same run."""
+        return None if classes is None else sorted(set(classes))
 
 
 class DemoData(Data):
@@ -74,10 +89,48 @@ class CsvData(Data):
     """Any table of clips: path or url, start, end, label or labels, and what else it knows."""
 
     name: Literal["csv"]
-    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, or TSV with the ending .tsv")
+    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, TSV (ending .tsv) or Parquet")
     audio_dir: str | None = Field(
         None, json_schema_extra=NOT_IDENTITY, description="what relative paths start from; null: the table's folder"
     )
+
+
+class LinkColumns(Section):
+    """What the table calls our columns; null: it calls them as we do."""
+
+    path: str | None = None
+    url: str | None = None
+    youtube_id: str | None = None
+    start: str | None = None
+    end: str | None = None
+    label: str | None = None
+    labels: str | None = None
+    annotation: str | None = None
+    split: str | None = None
+    fold: str | None = None
+    group: str | None = None
+    id: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Our name → the table's, those that are set."""
+        return {ours: theirs for ours, theirs in self if theirs is not None}
+
+
+class LinksData(Data):
+    """A table of links as it is published: AudioSet's, VGGSound's, AudioCaps', or any with named columns."""
+
+    name: Literal["links"]
+    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, TSV (ending .tsv) or Parquet")
+    format: Literal["auto", "audioset", "vggsound", "audiocaps", "columns"] = Field(
+        "auto", description="auto: seen from the table's first lines"
+    )
+    columns: LinkColumns = Field(default_factory=LinkColumns)
+    class_labels: str | None = Field(
+        None,
+        json_schema_extra=NOT_IDENTITY,
+        description="AudioSet's class_labels_indices.csv; null: the one in the table's folder",
+    )
+    clip_seconds: float = Field(10.0, gt=0, description="length of a clip where the table has starts but no ends [s]")
 
 
 class FolderData(Data):
@@ -87,7 +140,7 @@ class FolderData(Data):
     root: str = Field(json_schema_extra=NOT_IDENTITY)
 
 
-DataConfig = Annotated[DemoData | EscData | CsvData | FolderData, Field(discriminator="name")]
+DataConfig = Annotated[DemoData | EscData | CsvData | LinksData | FolderData, Field(discriminator="name")]
 
 
 class MelConfig(Section):
@@ -188,7 +241,7 @@ class FetchConfig(Section):
     max_seconds: float = Field(600.0, gt=0, description="time limit for one clip [s]")
     max_mb: float = Field(256.0, gt=0, description="bytes fetched for one clip, at most [MB]")
     cookies: str | None = Field(None, description="file with cookies in Netscape's format; never copied or logged")
-    proxy: str | None = Field(None, description="http, https or socks5 address; null: what the environment says")
+    proxy: str | None = Field(None, description="http or socks5 address; null: what the environment says")
     allow_private: bool = Field(False, description="follow links to loopback, link-local and private addresses")
 
 
@@ -208,6 +261,9 @@ class Config(Section):
     batch_size: int = Field(ge=1)
     retrain: bool = Field(
         False, description="train a finished run again; the old folder is kept aside", json_schema_extra=NOT_IDENTITY
+    )
+    launcher: Launcher = Field(
+        "local", description="what fetches and extracts: this machine, or a Ray cluster", json_schema_extra=NOT_IDENTITY
     )
     data: DataConfig
     features: FeaturesConfig
@@ -271,7 +327,7 @@ def check_paths(config: Config) -> None:
             f"data.root={data.root}: no such folder; expected {wanted}",
             f"python train.py data={data.name} data.root=DIR",
         )
-    if isinstance(data, CsvData):
+    if isinstance(data, CsvData | LinksData):
         if _is(Path.is_dir, data.csv):
             raise UserError(
                 f"data.csv={data.csv}: a folder; expected a table of clips",
@@ -280,12 +336,16 @@ def check_paths(config: Config) -> None:
         if not _is(Path.is_file, data.csv):
             raise UserError(
                 f"data.csv={data.csv}: no such file; expected a table of clips",
-                "python train.py data=csv data.csv=FILE",
+                f"python train.py data={data.name} data.csv=FILE",
             )
-        if data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
-            raise UserError(
-                f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
-            )
+    if isinstance(data, LinksData) and data.class_labels is not None and not _is(Path.is_file, data.class_labels):
+        raise UserError(
+            f"data.class_labels={data.class_labels}: no such file; expected AudioSet's class_labels_indices.csv"
+        )
+    if isinstance(data, CsvData) and data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
+        raise UserError(
+            f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
+        )
 
 
 def _is(test: Callable[[Path], bool], path: str) -> bool:

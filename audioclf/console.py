@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 # emoji=False: a place in a table such as "clips.csv:100:" would lose its line number to a pictogram
 console = Console(highlight=False, emoji=False, soft_wrap=False)
 stderr = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
+WIDE = 100  # columns; below it numbers take the bar's place
 LOG_EVERY_S = 10.0  # between progress lines where there is no terminal to redraw
 
 
@@ -43,8 +45,8 @@ class ProgressBar:
             self._progress.update(self._task, completed=self.done, note=text)
         elif time.monotonic() - self._spoke >= LOG_EVERY_S:
             self._spoke = time.monotonic()
-            eta = (self.total - self.done) / rate
-            console.print(f"{self.title}: {self.done}/{self.total}, {text}, {eta:.0f} s to go", markup=False)
+            eta = f", {(self.total - self.done) / rate:.0f} s to go" if self.done > self._before else ""
+            console.print(f"{self.title}: {self.done}/{self.total}, {text}{eta}", markup=False)
 
 
 @contextmanager
@@ -53,12 +55,12 @@ def progress_bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[P
     if not console.is_terminal:
         yield ProgressBar(title, total, unit, None, done)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    wide = console.width >= WIDE
+    columns = [
+        TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f}", table_column=Column(no_wrap=True)),
+        *([BarColumn(bar_width=None)] if wide else []),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=wide)),
+    ]
     with Progress(*columns, console=console, transient=True) as progress:
         yield ProgressBar(title, total, unit, progress, done)

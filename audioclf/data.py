@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from audioclf.audio.importer import import_clips
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
-from audioclf.clips.clip import Clip
+from audioclf.clips.clip import Clip, is_url
 from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_manifest
 from audioclf.clips.splits import Splits, split_clips
-from audioclf.config import DataConfig, FeaturesConfig
+from audioclf.clips.table import UNLABELLED
+from audioclf.config import DataConfig, FeaturesConfig, FetchConfig, Launcher
+from audioclf.console import console
 from audioclf.errors import UserError
 from audioclf.features.build import build_front_end
 from audioclf.features.extract import extract
 from audioclf.features.frontend import front_end_settings
 from audioclf.features.store import FeatureStore
+from audioclf.fetch.failures import Reason, class_of
+from audioclf.fetch.fetch import fetch_clips
+from audioclf.fetch.retry import access_of
+from audioclf.fetch.status import Status, look_up
 
 GB = 1e9
 
@@ -94,19 +100,21 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What there is to train on, after import.
+    """What there is to train on, after import and fetch.
 
     Attributes:
         manifest: the table as read.
         splits: the clips with verified audio, in their splits.
         rows: the clips with verified audio, and the ledger's row of each.
         skipped: clips left out, reason → clip ids.
+        retriable: how many of them a later fetch may still bring.
     """
 
     manifest: Manifest
     splits: Splits
     rows: dict[Clip, LedgerRow]
     skipped: dict[str, list[str]]
+    retriable: int
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -119,6 +127,8 @@ class AudioDataModule(pl.LightningDataModule):
         seed: the order of training batches.
         cache: folder of the audio store, the feature store and the demo recordings.
         device: where features are computed.
+        fetch: the ``fetch`` section: whether and how links are fetched; None: the defaults.
+        launcher: where links are fetched and features extracted: on this machine, or a Ray cluster.
 
     After ``setup()``: :attr:`classes` (the label map), :attr:`splits`, :attr:`fingerprint`, :attr:`datasets`.
     """
@@ -137,9 +147,12 @@ class AudioDataModule(pl.LightningDataModule):
         seed: int = 0,
         cache: Path | str = "cache",
         device: torch.device | str = "cpu",
+        fetch: FetchConfig | None = None,
+        launcher: Launcher = "local",
     ) -> None:
         super().__init__()
-        self.data, self.features = data, features
+        self.data, self.features, self.fetch = data, features, fetch or FetchConfig.model_validate({})
+        self.launcher: Launcher = launcher
         self.batch_size, self.seed = batch_size, seed
         self.cache, self.device = Path(cache), torch.device(device)
         self.front_end = build_front_end(features)
@@ -154,7 +167,9 @@ class AudioDataModule(pl.LightningDataModule):
         self._ready = False
 
     def prepare_data(self) -> None:
-        """Imports the clips' audio and extracts their features, as far as that is not done.
+        """Imports or fetches the clips' audio and extracts their features, as far as that is not done.
+
+        Links that could not be fetched are left out and counted.
 
         Raises:
             UserError: the table, its splits or its audio cannot give a training set.
@@ -167,6 +182,7 @@ class AudioDataModule(pl.LightningDataModule):
                 self.feature_store,
                 self.front_end,
                 device=self.device,
+                launcher=self.launcher,
             )
             self.prepared = prepared  # only now: an interrupted extraction is not done
 
@@ -249,24 +265,33 @@ class AudioDataModule(pl.LightningDataModule):
             "coverage": {
                 "rows": len(manifest.clips),
                 "usable": len(self.prepared.rows),
+                "retriable": self.prepared.retriable,
                 "per_class": {label: {"rows": n, "usable": usable.get(label, 0)} for label, n in rows.items()},
             },
             "partial": partial_clips,
             "skipped": self.prepared.skipped,
             "bad_rows": [str(row) for row in manifest.bad_rows],
-            "multi_label": manifest.multi_label,
+            "selection": asdict(manifest.selection),
+            "format": manifest.format,
         }
 
     def _import(self) -> Prepared:
         manifest = read_manifest(self.data, self.cache)
+        if class_names(manifest.clips) == [UNLABELLED]:
+            raise UserError(
+                f"{manifest.table}: no column of classes; its clips can be fetched, but not trained on",
+                "data.columns.label=COLUMN says where the classes are",
+            )
+        links = [clip for clip in manifest.clips if is_url(clip.source)]
         with Ledger(self.cache / "ledger.sqlite") as ledger:
-            report = import_clips(manifest.clips, self.audio, ledger)
-        rows = {clip: row for clip, row in report.rows.items() if row.state.usable}
+            known = import_clips(manifest.clips, self.audio, ledger).rows
+            retriable = self._fetch(links, ledger) if links else 0
+            known |= {clip: row for clip, row in look_up(links, self.audio, ledger) if row is not None}
+        rows = {clip: known[clip] for clip in manifest.clips if clip in known and known[clip].state.usable}
         skipped: dict[str, list[str]] = {}
         for clip in manifest.clips:
             if clip not in rows:
-                row = report.rows.get(clip)
-                skipped.setdefault("not fetched" if row is None else row.failure or row.state.value, []).append(clip.id)
+                skipped.setdefault(_why_not(known.get(clip)), []).append(clip.id)
         lost = sorted({clip.label for clip in manifest.clips} - {clip.label for clip in rows})
         if lost:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in sorted(skipped.items()))
@@ -274,10 +299,20 @@ class AudioDataModule(pl.LightningDataModule):
             raise UserError(
                 f"class {lost[0]} has no usable clips{more}: "
                 f"of {len(manifest.clips)} rows {len(rows)} are usable; left out: {reasons}",
-                "`python -m audioclf import DIR` takes audio that you hold; or leave the class out of the table",
+                ("`python -m audioclf fetch` tries the links again; " if retriable else "")
+                + "`python -m audioclf import DIR` takes audio that you hold; or leave the class out of the table",
             )
         sha256s = {clip.id: str(row.sha256) for clip, row in rows.items()}
-        return Prepared(manifest, split_clips(list(rows), self.data, sha256s), rows, skipped)
+        return Prepared(manifest, split_clips(list(rows), self.data, sha256s), rows, skipped, retriable)
+
+    def _fetch(self, links: list[Clip], ledger: Ledger) -> int:
+        """Fetches what is missing, where that is wanted; how many clips a later fetch may still bring."""
+        if not self.fetch.enabled:
+            return Status.of(links, self.audio, ledger, access_of(self.fetch)).open
+        report = fetch_clips(links, self.audio, ledger, self.fetch, launcher=self.launcher)
+        for line in report.summary_lines() if report.tried else []:
+            console.print(line, markup=False)
+        return report.status.open
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
         return DataLoader(
@@ -288,6 +323,16 @@ class AudioDataModule(pl.LightningDataModule):
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: a loader draws a number for its workers, also where it has none
         )
+
+
+def _why_not(row: LedgerRow | None) -> str:
+    """Why a clip is left out: its failure, with what is done about it where it came from the web."""
+    if row is None:
+        return "not fetched"
+    if row.failure is None:
+        return row.state.value
+    from_web = row.source_size is None and row.failure in set(Reason)
+    return f"{row.failure} ({class_of(row.failure)})" if from_web else row.failure
 
 
 def as_it_is(batch: Any) -> Any:

@@ -7,6 +7,7 @@ which process on which machine writes it, so that what a killed one left behind 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 import zlib
@@ -50,9 +51,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_stale(folder: Path, pattern: str = "") -> int:
-    """Removes what killed processes left half-written in a folder; how many files that was.
+    """Removes what killed processes left half-written in a folder; how many files and folders that was.
 
-    A temporary file goes where its process is of this machine and gone, or where the file is an hour old.
+    A temporary file (or folder, with all in it) goes where its process is of this machine and gone, or where it is an
+    hour old.
 
     Args:
         folder: where to look.
@@ -64,7 +66,7 @@ def remove_stale(folder: Path, pattern: str = "") -> int:
         try:
             dead = machine == _machine() and pid.isdigit() and not _is_running(int(pid))
             if dead or time.time() - path.stat().st_mtime > STALE_AFTER_S:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed += 1
         except FileNotFoundError:  # its process renamed it, or another cleaned it first
             continue

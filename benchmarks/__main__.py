@@ -1,4 +1,4 @@
-"""`python -m benchmarks [features|step|memory ...]`: prints a table; nothing is asserted.
+"""`python -m benchmarks [features|step|memory|tables|fetch ...]`: prints a table; nothing is asserted.
 
 The audio is ESC-10 where it is found ($AUDIOCLF_DATA/esc10 or ../shared/data/esc10), else the demo's recordings.
 """
@@ -10,9 +10,15 @@ import sys
 from rich.table import Table
 
 from audioclf.console import console
-from benchmarks import features, memory, step
+from benchmarks import features, fetch, memory, step, tables
 
-BENCHMARKS = {"features": features.rows, "step": step.rows, "memory": memory.rows}
+BENCHMARKS = {
+    "features": features.rows,
+    "step": step.rows,
+    "memory": memory.rows,
+    "tables": tables.rows,
+    "fetch": fetch.rows,
+}
 
 
 def main(names: list[str]) -> int:

@@ -46,7 +46,7 @@ SMALL = [
     *("features.sample_rate=8000", "features.n_fft=512", "features.hop_length=256", "features.n_mels=8"),
     *("features.target_length=20", "model.hidden=16", "epochs=1", "lr=1e-3", "trainer.tensorboard=false"),
 ]
-TABLE = ["data=csv", "data.csv=links.csv"]
+TABLE = ["data=csv", "data.csv=links.csv", "fetch.enabled=false"]
 
 
 def test_audio_that_is_held_is_imported_into_a_table_of_links_and_trained_on(
@@ -131,7 +131,7 @@ def test_help_names_the_commands_and_their_arguments(launch: Callable[..., Any],
 def test_train_help_lists_groups_and_keys(launch: Callable[..., Any], tmp_path: Path) -> None:
     process = launch("train.py", "--help", cwd=tmp_path)
     assert process.wait() == EXIT_OK
-    assert "data: csv, demo, esc10, esc50, folder" in process.printed.replace("base, ", "")
+    assert "data: csv, demo, esc10, esc50, folder, links" in process.printed.replace("base, ", "")
     assert "python train.py lr=1e-4 epochs=50" in process.printed and "weight_decay" in process.printed
     assert list(tmp_path.iterdir()) == []
 

@@ -38,6 +38,7 @@ def with_paths(option: str, folder: Path) -> list[str]:
     """An option with the folder or table that it cannot do without."""
     needed = {
         "data=csv": ["data.csv=clips.csv"],
+        "data=links": ["data.csv=clips.csv"],
         "data=folder": ["data.root=clips"],
         "data=esc10": ["data.root=clips"],
         "data=esc50": ["data.root=clips"],
@@ -238,7 +239,7 @@ def test_values_that_do_not_go_together_and_several_bad_ones_are_named(values: d
         (["featres=mel"], "featres=mel", "did you mean features?"),
         (["+foo=1"], "foo=1", "`python train.py --cfg job` shows them all"),
         (["data.root=x"], "data.root=x", "data.root belongs to data=esc10 or data=esc50 or data=folder: add it"),
-        (["data.csv=x"], "data.csv=x", "data.csv belongs to data=csv: add it"),
+        (["data.csv=x"], "data.csv=x", "data.csv belongs to data=csv or data=links: add it"),
         (
             ["model=linear", "model.hidden=8"],
             "model.hidden=8",
@@ -257,12 +258,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(overrides: list[st
     [
         ("features=mfcc", "mel", None),
         ("model=linaer", "audio_classifier, linear", "did you mean model=linear?"),
-        ("data=ESC10", "csv, demo, esc10, esc50, folder", "did you mean data=esc10?"),
-        ("data=base", "csv, demo, esc10, esc50, folder", None),
-        ("data=null", "csv, demo, esc10, esc50, folder", None),
-        ("data=3", "csv, demo, esc10, esc50, folder", None),
-        ("data=[demo,esc10]", "csv, demo, esc10, esc50, folder", None),
-        ("data={name: demo}", "csv, demo, esc10, esc50, folder", None),
+        ("data=ESC10", "csv, demo, esc10, esc50, folder, links", "did you mean data=esc10?"),
+        ("data=base", "csv, demo, esc10, esc50, folder, links", None),
+        ("data=null", "csv, demo, esc10, esc50, folder, links", None),
+        ("data=3", "csv, demo, esc10, esc50, folder, links", None),
+        ("data=[demo,esc10]", "csv, demo, esc10, esc50, folder, links", None),
+        ("data={name: demo}", "csv, demo, esc10, esc50, folder, links", None),
         ("experiment=labreport", "lab_report", "did you mean experiment=lab_report?"),
         ("experiment=null", "lab_report", None),
     ],

@@ -155,6 +155,7 @@ def test_a_clip_without_audio_is_left_out_and_counted(own_tones: Path, tiny_conf
     assert summary["coverage"] == {
         "rows": 36,
         "usable": 32,
+        "retriable": 0,
         "per_class": {
             "high": {"rows": 12, "usable": 12},
             "low": {"rows": 12, "usable": 10},

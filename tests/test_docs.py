@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,22 @@ def material(work):
     return work
 
 
+@pytest.fixture(scope="module")
+def web(material):
+    """What stands for TABLE where clips are fetched: links to the same files on a server of this machine."""
+    script = ROOT / "tests" / "fetch" / "server.py"
+    with subprocess.Popen(
+        [sys.executable, script, material / "held"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        port = int(server.stdout.readline())
+        names = sorted(path.name for path in (material / "held").glob("*.wav"))
+        lines = [f"http://127.0.0.1:{port}/{name},{name.split('_')[0]}" for name in names]
+        table = material / "web.csv"
+        table.write_text("\n".join(["url,label", *lines]) + "\n")
+        yield [f"data.csv={table}", "fetch.allow_private=true", "fetch.sleep=0", "fetch.per_hour=null"]
+        server.stdin.close()
+
+
 def run(command: list[str], work: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "AUDIOCLF_CACHE": str(work / "cache"),
@@ -82,15 +99,17 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_train_command(command, material):
+def test_train_command(command, material, web):
     words = shlex.split(command)[2:]
     sweep = "-m" in words
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
     for i, word in enumerate(words):
         words[i] = {
             "data.root=DIR": f"data.root={material / ('folder' if data == 'folder' else 'esc')}",
-            "data.csv=TABLE": f"data.csv={material / 'folder' / 'clips.csv'}",
+            "data.csv=TABLE": f"data.csv={material / 'folder' / 'clips.csv'}" if data == "csv" else word,
         }.get(word, word)
+    if data == "links":
+        words = [word for word in words if word != "data.csv=TABLE"] + web
     tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
     if "model=linear" in words:
         tiny.remove("model.hidden=8")
@@ -110,17 +129,27 @@ def test_make_command_names_a_target(command):
 
 
 @pytest.mark.parametrize("command", OTHER)
-def test_other_command(command, material):
+def test_other_command(command, material, web):
     words = shlex.split(command)
     if words[0] == "tensorboard":
         assert words[1:] == ["--logdir", "outputs"]
         return
-    assert words[:4] == ["python", "-m", "audioclf", "import"], command
-    words = [w.replace("TABLE", str(material / "held" / "links.csv")) for w in words[1:]]
-    words = [w.replace("DIR", str(material / "held")) for w in words]
-    finished = run([sys.executable, *words], material)
+    if words[1:4] == ["-m", "pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert words[4] in {f"audioclf[{extra}]" for extra in extras}
+        return
+    assert words[:3] == ["python", "-m", "audioclf"], command
+    kind, said = words[3], ""
+    if kind == "fetch":
+        said = "recordings" if "--plan" in words else "20"
+        words = [word for word in words if word != "data.csv=TABLE"] + web
+    elif kind == "import":
+        said = "20 ok"
+        words = [w.replace("TABLE", str(material / "held" / "links.csv")) for w in words]
+        words = [w.replace("DIR", str(material / "held")) for w in words]
+    finished = run([sys.executable, *words[1:]], material)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "20 ok" in finished.stdout
+    assert said in finished.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -75,6 +75,15 @@ def table(folder: Path) -> list[str]:
     return [f"data.csv={folder / 'clips.csv'}"]
 
 
+def links(folder: Path) -> list[str]:
+    """The same recordings under other names; links themselves are fetched in tests/fetch."""
+    table(folder)
+    text = (folder / "clips.csv").read_text().replace("path,start,end,label", "file,from,to,sound", 1)
+    (folder / "links.csv").write_text(text)
+    names = {"path": "file", "start": "from", "end": "to", "label": "sound"}
+    return [f"data.csv={folder / 'links.csv'}", *(f"data.columns.{ours}={theirs}" for ours, theirs in names.items())]
+
+
 def folders(folder: Path) -> list[str]:
     for number in range(18):
         write_clip(folder / "abc"[number % 3] / f"{number}.wav", number)
@@ -86,6 +95,7 @@ DATA: dict[str, Callable[[Path], list[str]]] = {
     "esc10": lambda folder: esc(folder, ["dog", "rain", "rooster", "not_in_esc10"]),
     "esc50": lambda folder: esc(folder, ["dog", "rain", "rooster", "not_in_esc10"]),
     "csv": table,
+    "links": links,
     "folder": folders,
 }
 CLASSES = {
@@ -93,6 +103,7 @@ CLASSES = {
     "esc10": ["dog", "rain", "rooster"],
     "esc50": ["dog", "not_in_esc10", "rain", "rooster"],
     "csv": ["a", "b", "c"],
+    "links": ["a", "b", "c"],
     "folder": ["a", "b", "c"],
 }
 

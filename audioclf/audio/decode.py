@@ -1,23 +1,20 @@
-"""One segment of a local audio or video file as mono float samples, or a typed reason why not.
+"""One segment of an audio or video file as mono float samples, or a typed reason why not.
 
 libsndfile reads first: it is the faster decoder and exact to the sample. PyAV (ffmpeg's libraries) reads what libsndfile
-refuses (AAC, MP4, WebM) and what breaks under it.
+refuses (AAC, MP4, WebM), what breaks under it, and MP3.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, replace
-from io import FileIO
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from audioclf.audio.frames import MAX_CLIP_S, AudioError, Failure, Piece, Samples, Window
-from audioclf.audio.readers import declared_frames, open_pyav, read_pyav, read_sndfile
+from audioclf.audio.readers import declared_frames, open_pyav, open_sndfile, read_pyav, read_sndfile
+from audioclf.audio.source import BinaryFile, open_source
 
 __all__ = ["MAX_CLIP_S", "MIN_DURATION_S", "AudioError", "Decoded", "Failure", "Samples", "decode", "probe_duration"]
 
@@ -52,7 +49,9 @@ class Decoded:
         return len(self.samples) / self.rate
 
 
-def decode(path: str | os.PathLike[str], start_s: float, end_s: float | None, rate: int) -> Decoded:
+def decode(
+    source: str | os.PathLike[str] | BinaryFile, start_s: float, end_s: float | None, rate: int, *, name: str = ""
+) -> Decoded:
     """Decodes one segment of a file, mixes it to mono and resamples it.
 
     The cut is read with 50 ms of context on both sides, resampled, then trimmed: cut first and resample later would fade
@@ -64,88 +63,70 @@ def decode(path: str | os.PathLike[str], start_s: float, end_s: float | None, ra
     An Ogg file cut off at a page looks like a shorter one.
 
     Args:
-        path: the file; audio or video, any number of channels.
+        source: a path, or an open binary file that can seek, of which little more than the segment is read where its
+            format allows that; audio or video, any number of channels.
         start_s: where the segment begins, in seconds, >= 0.
         end_s: where it ends, in seconds, > ``start_s``; None means to the end of the file.
         rate: of the samples that come back, in Hz.
+        name: of the source, for messages; empty: the path.
 
     Returns:
         The segment; shorter than asked where the file ends or breaks off early.
 
     Raises:
         AudioError: the file is missing, empty, unreadable or no audio, or does not hold a usable segment.
+        Exception: what reading an open file raised: its clip is not given, not even as far as it came.
     """
-    path = Path(path)
+    name = name or str(source)
     if end_s is not None:
-        _check_length(end_s - start_s, path)
+        _check_length(end_s - start_s, name)
     window = Window(start_s, end_s, rate)
-    try:
-        with _open(path) as file:
-            is_mp4 = file.read(8)[4:] == b"ftyp"
-            file.seek(0)
-            piece = read_sndfile(file.fileno(), path, window)
-            if piece is None or piece.error or piece.declared == 0:  # 0: a recorder that died before it wrote the size
-                other = read_pyav(path, window)
-                if other is not None:
-                    piece = replace(other, declared=(piece and piece.declared) or other.declared)
-    except OSError as error:
-        failure = Failure.MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else Failure.UNREADABLE
-        raise AudioError(failure, f"{path}: {error.strerror or error}") from error
-    if piece is None and is_mp4:
-        raise AudioError(Failure.TRUNCATED, f"{path}: an MP4 without its index, as an interrupted download leaves it")
-    if piece is None:
-        raise AudioError(Failure.NOT_AUDIO, f"{path}: neither libsndfile nor ffmpeg finds audio in it")
-    return _finish(piece, window, path)
+    with open_source(source, name) as file:
+        piece = read_sndfile(file, window)
+        if piece is None or piece.error or piece.declared == 0:  # 0: a recorder that died before it wrote the size
+            other = read_pyav(file, window)
+            if other is not None:
+                piece = replace(other, declared=(piece and piece.declared) or other.declared)
+        if piece is None and file.head[4:8] == b"ftyp":
+            raise AudioError(Failure.TRUNCATED, f"{name}: an MP4 without its index, as a broken download leaves it")
+        if piece is None:
+            raise AudioError(Failure.NOT_AUDIO, f"{name}: neither libsndfile nor ffmpeg finds audio in it")
+        return _finish(piece, window, name)
 
 
 def probe_duration(path: str | os.PathLike[str]) -> float | None:
     """How long a file's header says it is, in seconds; None where it does not say or no decoder opens it."""
     try:
-        with _open(Path(path)) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            frames = declared_frames(sound)
-            return None if frames is None else frames / float(sound.samplerate)
-    except (OSError, AudioError):
+        with open_source(path, str(path)) as file:
+            sound = open_sndfile(file)
+            if sound is not None:
+                with sound:
+                    frames = declared_frames(sound)
+                    return None if frames is None else frames / float(sound.samplerate)
+            container = open_pyav(file)
+            if container is None:
+                return None
+            with container:
+                return float(container.duration) / 1e6 if container.duration and container.streams.audio else None
+    except AudioError:
         return None
-    except soundfile.LibsndfileError:
-        pass
-    import av
-
-    try:
-        with open_pyav(Path(path)) as container:
-            return float(container.duration) / 1e6 if container.duration and container.streams.audio else None
-    except (OSError, av.FFmpegError):
-        return None
 
 
-def _open(path: Path) -> FileIO:
-    """Opens a file once it is known to be a regular one (a pipe would wait forever) with something in it."""
-    try:
-        status = path.stat()
-    except ValueError as error:  # a NUL in the name
-        raise AudioError(Failure.MISSING, f"{str(path)!r}: {error}") from error
-    if not stat.S_ISREG(status.st_mode):
-        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-        raise AudioError(Failure.UNREADABLE, f"{path}: {what}, expected a file")
-    if status.st_size == 0:
-        raise AudioError(Failure.EMPTY, f"{path}: 0 bytes")
-    return path.open("rb", buffering=0)  # libsndfile reads on from the descriptor: a buffer would have run ahead
-
-
-def _check_length(asked_s: float, path: Path) -> None:
+def _check_length(asked_s: float, name: str) -> None:
     if asked_s < MIN_DURATION_S:
-        raise AudioError(Failure.TOO_SHORT, f"{path}: {asked_s:g} s asked for, at least {MIN_DURATION_S:g} s needed")
+        raise AudioError(Failure.TOO_SHORT, f"{name}: {asked_s:g} s asked for, at least {MIN_DURATION_S:g} s needed")
     if asked_s > MAX_CLIP_S:
-        raise AudioError(Failure.TOO_LONG, f"{path}: {asked_s:g} s asked for, at most {MAX_CLIP_S:g} s allowed")
+        raise AudioError(Failure.TOO_LONG, f"{name}: {asked_s:g} s asked for, at most {MAX_CLIP_S:g} s allowed")
 
 
-def _finish(piece: Piece, window: Window, path: Path) -> Decoded:
+def _finish(piece: Piece, window: Window, name: str) -> Decoded:
     """From frames around the cut at the file's rate to the segment itself at the asked one."""
     first, last = window.frames(piece.rate)
     stop = piece.end if last is None else min(last, piece.end)
     total = max(piece.end, piece.declared or 0)
     if stop - first < MIN_DURATION_S * piece.rate:
-        raise _too_little(piece, window, max(stop - first, 0) / piece.rate, total / piece.rate, path)
-    samples = _resample(piece, window, first, stop, path)
+        raise _too_little(piece, window, max(stop - first, 0) / piece.rate, total / piece.rate, name)
+    samples = _resample(piece, window, first, stop, name)
     notes = []
     if piece.error:
         notes.append(f"broke off at {piece.end / piece.rate:.3f} s: {piece.error}")
@@ -160,23 +141,23 @@ def _finish(piece: Piece, window: Window, path: Path) -> Decoded:
     return Decoded(samples, window.rate, asked_s, piece.rate, piece.channels, piece.decoder, "; ".join(notes))
 
 
-def _too_little(piece: Piece, window: Window, got_s: float, total_s: float, path: Path) -> AudioError:
+def _too_little(piece: Piece, window: Window, got_s: float, total_s: float, name: str) -> AudioError:
     """Why less than the shortest clip was found: the file breaks off, ends before the clip, or is that short."""
     if window.start_s >= total_s > 0:
-        return AudioError(Failure.OUT_OF_RANGE, f"{path}: the clip starts at {window.start_s:g} s of {total_s:.3f} s")
+        return AudioError(Failure.OUT_OF_RANGE, f"{name}: the clip starts at {window.start_s:g} s of {total_s:.3f} s")
     if piece.error or (piece.declared or 0) > piece.end:
         what = f"{got_s:.3f} s decode from {window.start_s:g} s on"
-        return AudioError(Failure.TRUNCATED, f"{path}: {what} ({piece.error or f'{total_s:.3f} s declared'})")
-    return AudioError(Failure.TOO_SHORT, f"{path}: {got_s:.4f} s of audio, at least {MIN_DURATION_S:g} s needed")
+        return AudioError(Failure.TRUNCATED, f"{name}: {what} ({piece.error or f'{total_s:.3f} s declared'})")
+    return AudioError(Failure.TOO_SHORT, f"{name}: {got_s:.4f} s of audio, at least {MIN_DURATION_S:g} s needed")
 
 
-def _resample(piece: Piece, window: Window, first: int, stop: int, path: Path) -> Samples:
+def _resample(piece: Piece, window: Window, first: int, stop: int, name: str) -> Samples:
     """Frames ``first`` to ``stop`` of the file at the window's rate; float32 ``[n]``."""
     cut = piece.samples[first - piece.first : stop - piece.first]
     if not np.isfinite(cut).all():
         bad = int(np.argmin(np.isfinite(cut)))
         where = f"{(first + bad) / piece.rate:.3f} s"
-        raise AudioError(Failure.NON_FINITE, f"{path}: NaN or infinite samples, the first at {where}")
+        raise AudioError(Failure.NON_FINITE, f"{name}: NaN or infinite samples, the first at {where}")
     if piece.rate == window.rate:
         return cut
     context = window.context(piece.rate)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ Samples = npt.NDArray[np.float32]
 
 
 class Failure(StrEnum):
-    """Why a local file gave no clip."""
+    """Why a file gave no clip."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -103,12 +102,12 @@ class Frames:
     Args:
         window: the clip.
         rate: the file's rate, in Hz.
-        path: for messages.
+        name: of the file, for messages.
     """
 
-    def __init__(self, window: Window, rate: int, path: Path) -> None:
+    def __init__(self, window: Window, rate: int, name: str) -> None:
         if rate not in _RATES_HZ:
-            raise AudioError(Failure.NOT_AUDIO, f"{path}: declares a sample rate of {rate} Hz")
+            raise AudioError(Failure.NOT_AUDIO, f"{name}: declares a sample rate of {rate} Hz")
         first, last = window.frames(rate)
         context = window.context(rate)
         self.lo = max(first - context, 0)
@@ -116,7 +115,7 @@ class Frames:
         self.next = 0  # the frame that follows the last one seen
         self._most = self.lo + round(MAX_CLIP_S * rate) + 2 * context
         self._gap = round(_GAP_S * rate)
-        self._path = path
+        self._name = name
         self._blocks: list[Samples] = []
 
     @property
@@ -134,7 +133,7 @@ class Frames:
             at = self.next
         end = max(at + len(block), self.next)
         if self.hi is None and end > self._most:
-            raise AudioError(Failure.TOO_LONG, f"{self._path}: over {MAX_CLIP_S:g} s long; give the clip an end")
+            raise AudioError(Failure.TOO_LONG, f"{self._name}: over {MAX_CLIP_S:g} s long; give the clip an end")
         have = max(self.next, self.lo)
         silence = (at if self.hi is None else min(at, self.hi)) - have
         if silence > 0:

@@ -1,4 +1,4 @@
-"""The ledger: what became of every clip's audio, one SQLite row each.
+"""The ledger: what became of every clip's audio, one SQLite row each, and which sites are to be left alone until when.
 
 WAL mode lets one process read while another writes; a writer waits for another instead of failing.
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from enum import StrEnum
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,19 +20,26 @@ from typing import Self
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
 
 _MAGIC = b"SQLite format 3\0"
 _CHUNK = 10_000  # keys a query; SQLite allows 32,766 variables
-_SCHEMA = """
+_MIGRATIONS = (  # from each version to the next; the first makes an empty file a ledger
+    """
 CREATE TABLE clips (
     key TEXT PRIMARY KEY NOT NULL, clip_id TEXT NOT NULL, source TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL,
     state TEXT NOT NULL, failure TEXT, http_status INTEGER, attempts INTEGER NOT NULL, next_retry REAL,
     sha256 TEXT, duration_s REAL, source_size INTEGER, source_mtime_ns INTEGER,
     tool_versions TEXT NOT NULL, message TEXT NOT NULL, updated REAL NOT NULL
 ) WITHOUT ROWID
-"""
+""",
+    """
+ALTER TABLE clips ADD COLUMN access TEXT;
+CREATE TABLE sites (site TEXT PRIMARY KEY NOT NULL, blocked_until REAL, reason TEXT, message TEXT, next_start REAL)
+WITHOUT ROWID
+""",
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 class State(StrEnum):
@@ -68,6 +77,7 @@ class LedgerRow:
         source_mtime_ns: that file's modification time, in ns since 1970.
         tool_versions: what decoded, resampled and encoded it.
         message: the raw reason or a note.
+        access: what the network saw of us (cookies, proxy, tools), where a failure may depend on it.
         updated: when the row was put, in seconds since 1970.
     """
 
@@ -87,6 +97,7 @@ class LedgerRow:
     source_mtime_ns: int | None = None
     tool_versions: str = ""
     message: str = ""
+    access: str | None = None
     updated: float = 0.0
 
     @classmethod
@@ -96,7 +107,28 @@ class LedgerRow:
         return cls(key, clip.id, *where, state=state, failure=failure, message=message)
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What of a site's pace has to outlive the process.
+
+    Attributes:
+        site: its name.
+        blocked_until: left alone until this time, in seconds since 1970; None where nothing stops it.
+        reason: what stopped it.
+        message: the site's words, one printable line.
+        next_start: up to when the hourly cap's bucket is filled, in seconds since 1970 (``SitePace.arrival``).
+    """
+
+    site: str
+    blocked_until: float | None = None
+    reason: str | None = None
+    message: str | None = None
+    next_start: float | None = None
+
+
 _COLUMNS = tuple(field.name for field in fields(LedgerRow))
+_STATE = _COLUMNS.index("state")
+_values = attrgetter(*_COLUMNS)
 _PUT = f"INSERT OR REPLACE INTO clips ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
@@ -107,7 +139,8 @@ class Ledger:
         path: the file, made with its folder where absent.
 
     Raises:
-        UserError: the file cannot be opened, is no ledger, or was written by a newer version.
+        UserError: the file cannot be opened, is no ledger, or was written by a newer version; by every method: it cannot
+            be read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,14 +170,15 @@ class Ledger:
         with self._transaction():  # two processes may both find a new file: one makes the table, the other waits
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if version == 0 and tables == 0:
-                self._db.execute(_SCHEMA)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version == 0:
+            if version < 0 or (version == 0 and tables):
                 raise UserError(f"{self.path} is another program's SQLite file", "name another folder for the audio")
-            elif version > SCHEMA_VERSION:
+            if version > SCHEMA_VERSION:
                 message = f"{self.path} has ledger version {version}; this audioclf knows up to {SCHEMA_VERSION}"
                 raise UserError(message, "update audioclf, or name another folder for the audio")
+            if version < SCHEMA_VERSION:
+                for statement in ";".join(_MIGRATIONS[version:]).split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._use_wal()
         self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
 
@@ -161,52 +195,48 @@ class Ledger:
                 time.sleep(0.05)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, LedgerRow]:
-        """The rows there are for ``keys``; a pending clip's key is absent.
+        """The rows there are for ``keys``; a pending clip's key is absent."""
+        return {row.key: row for row in self.rows(keys)}
 
-        Raises:
-            UserError: the ledger cannot be read.
-        """
-        wanted, found = list(keys), {}
-        with self._explained():
-            for i in range(0, len(wanted), _CHUNK):
-                chunk = wanted[i : i + _CHUNK]
-                marks = ", ".join("?" * len(chunk))
-                query = f"SELECT {', '.join(_COLUMNS)} FROM clips WHERE key IN ({marks})"
-                for values in self._db.execute(query, chunk):
-                    row = LedgerRow(*values)
-                    found[row.key] = replace(row, state=State(row.state))
-        return found
+    def rows(self, keys: Iterable[str]) -> Iterator[LedgerRow]:
+        """The rows there are for ``keys``, a few thousand in memory at a time, whatever their number."""
+        remaining = iter(keys)
+        while chunk := list(islice(remaining, _CHUNK)):
+            query = f"SELECT {', '.join(_COLUMNS)} FROM clips WHERE key IN ({', '.join('?' * len(chunk))})"
+            with self._explained():
+                found = self._db.execute(query, chunk).fetchall()
+            for values in found:
+                yield LedgerRow(*(*values[:_STATE], State(values[_STATE]), *values[_STATE + 1 :]))
 
     def put_many(self, rows: Iterable[LedgerRow]) -> list[LedgerRow]:
-        """Writes rows in one transaction, over older ones of the same keys; returns them stamped with the time.
-
-        Raises:
-            UserError: the ledger cannot be written.
-        """
+        """Writes rows in one transaction, over older ones of the same keys; returns them stamped with the time."""
         now = time.time()
         stamped = [replace(row, updated=now) for row in rows]
         with self._explained(), self._transaction():
-            self._db.executemany(_PUT, map(astuple, stamped))
+            self._db.executemany(_PUT, map(_values, stamped))
         return stamped
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Makes clips pending again, in one transaction; keys without a row are passed over.
-
-        Raises:
-            UserError: the ledger cannot be written.
-        """
+        """Makes clips pending again, in one transaction; keys without a row are passed over."""
         with self._explained(), self._transaction():
             self._db.executemany("DELETE FROM clips WHERE key = ?", ((key,) for key in keys))
 
     def counts(self) -> dict[State, int]:
-        """How many rows there are in each state, zeros included.
-
-        Raises:
-            UserError: the ledger cannot be read.
-        """
+        """How many rows there are in each state, zeros included."""
         with self._explained():
             found = dict(self._db.execute("SELECT state, count(*) FROM clips GROUP BY state"))
         return {state: found.get(state.value, 0) for state in State}
+
+    def get_sites(self) -> list[Site]:
+        """The sites that were put, by name."""
+        with self._explained():
+            found = self._db.execute("SELECT site, blocked_until, reason, message, next_start FROM sites").fetchall()
+        return [Site(*values) for values in found]
+
+    def put_site(self, site: Site) -> None:
+        """Writes a site over what was known of it."""
+        with self._explained(), self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO sites VALUES (?, ?, ?, ?, ?)", astuple(site))
 
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""

@@ -7,7 +7,9 @@ memory, and both say where the audio really ended.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from io import FileIO
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy.typing as npt
 import soundfile
 
 from audioclf.audio.frames import Frames, Piece, Samples, Window
+from audioclf.audio.mp3 import seek_cbr
+from audioclf.audio.source import Source
 
 _BLOCK = 1 << 16  # frames a read, 1.5 s at 44.1 kHz
 _PREROLL_S = 1.0  # decoded and dropped before a cut that was sought: Opus asks for 80 ms, AAC for a few frames
@@ -22,32 +26,47 @@ _SLACK_S = 0.1  # what containers may declare too much: encoder padding, the vid
 # Containers that store timestamps. The others estimate them from the bit rate, where only reading from the beginning
 # finds the right sample.
 _TIMED = frozenset({"mov", "matroska", "ogg", "mpegts"})
+# What libsndfile reads a part of without reading it all: WAV, FLAC, Ogg, AIFF. Of MP3 it counts the frames first.
+_FRUGAL = frozenset({b"RIFF", b"RF64", b"fLaC", b"FORM"})
 _PLAYLISTS = frozenset({"concat", "hls", "dash", "sdp"})  # text that names other files is not audio
 
 
-def read_sndfile(descriptor: int, path: Path, window: Window) -> Piece | None:
+def open_sndfile(source: Source) -> soundfile.SoundFile | None:
+    """The source by libsndfile; None for a format that it does not know, or of which it would read all of a stream."""
+    if source.path is None and source.head[:4] not in _FRUGAL:
+        return None
+    file = source.rewound()
+    try:
+        return soundfile.SoundFile(file.fileno() if isinstance(file, FileIO) else file, closefd=False)
+    except soundfile.LibsndfileError:
+        return None
+
+
+def read_sndfile(source: Source, window: Window) -> Piece | None:
     """Reads a clip with libsndfile, whose seek is exact to the sample.
 
     Args:
-        descriptor: of the open file, at its beginning; stays open.
-        path: for messages.
+        source: stays open.
         window: the clip.
 
     Returns:
-        The clip and its context, ``error`` set where decoding broke off; None for a format libsndfile does not know.
+        The clip and its context, ``error`` set where decoding broke off, and for MP3, of which only the length is read;
+        None for a format libsndfile does not know.
 
     Raises:
         AudioError: an impossible sample rate, or ``too_long``.
     """
-    try:
-        sound = soundfile.SoundFile(descriptor, closefd=False)
-    except soundfile.LibsndfileError:
+    sound = open_sndfile(source)
+    if sound is None:
         return None
     with sound:
-        frames, error = Frames(window, sound.samplerate, path), ""
+        frames, error = Frames(window, sound.samplerate, source.name), ""
+        if sound.format == "MP3":
+            # soundfile seeks after each block, and the decoder starts anew without the bits that VBR frames lend on.
+            error = "to be read by PyAV"
         try:
             frames.next = sound.seek(min(frames.lo, sound.frames))
-            while not frames.full:
+            while not frames.full and not error:
                 wanted = _BLOCK if frames.hi is None else min(_BLOCK, frames.hi - frames.next)
                 block = sound.read(wanted, dtype="float32", always_2d=True)
                 if len(block) == 0:
@@ -74,25 +93,31 @@ def declared_frames(sound: soundfile.SoundFile) -> int | None:
     return frames
 
 
-def open_pyav(path: Path) -> Any:
-    """A PyAV container on a local file.
+def open_pyav(source: Source) -> Any:
+    """The source by PyAV; None where no demuxer knows its content.
 
     Raises:
-        OSError: the file cannot be opened.
-        av.FFmpegError: no demuxer knows its content.
+        OSError: a local file cannot be opened.
     """
     import av  # takes 0.3 s to load, and most imports never need it
 
-    # "file:" and the list of protocols keep a name or a playlist inside from opening anything over the network.
-    name = f"file:{path.absolute()}"
-    return av.open(name, metadata_errors="ignore", options={"protocol_whitelist": "file"})
+    # The protocols keep a name or a playlist inside from opening anything else.
+    local = source.path is not None
+    file = f"file:{source.path.absolute()}" if source.path else source.rewound()
+    try:
+        options = {"protocol_whitelist": "file" if local else "none"}
+        return av.open(file, "r", metadata_errors="ignore", options=options)
+    except av.FFmpegError as error:
+        if local and isinstance(error, OSError):
+            raise
+        return None
 
 
-def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None:
+def read_pyav(source: Source, window: Window, may_seek: bool = True) -> Piece | None:
     """Reads a clip with PyAV, placing what it decodes by the container's timestamps.
 
     Args:
-        path: the file.
+        source: stays open.
         window: the clip.
         may_seek: False reads from the beginning.
 
@@ -101,15 +126,12 @@ def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None
 
     Raises:
         AudioError: an impossible sample rate, or ``too_long``.
-        OSError: the file cannot be opened.
+        OSError: a local file cannot be opened.
     """
     import av
 
-    try:
-        container = open_pyav(path)
-    except OSError:  # several of PyAV's errors are both
-        raise
-    except av.FFmpegError:
+    container = open_pyav(source)
+    if container is None:
         return None
     with container:
         formats = set(container.format.name.split(","))
@@ -118,17 +140,33 @@ def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None
         stream = container.streams.audio[0]
         origin_s = max((container.start_time or 0) / 1e6, 0.0)  # below 0 lies only what the decoder drops
         timed = bool(formats & _TIMED)
-        sought = may_seek and timed and _seek(container, origin_s, window.start_s - _PREROLL_S)
+        target_s = window.start_s - _PREROLL_S
+        packets: Iterator[Any] = container.demux(stream)
+        if origin_s and "matroska" in formats:
+            # Opus counts what is to be dropped at 48 kHz, ffmpeg at the rate that was encoded: 6.5 ms too late for 24 kHz.
+            first = next(packets)  # an empty one at the end
+            origin_s = min(origin_s, max(float((first.pts or 0) * stream.time_base), 0.0))
+            packets = chain([first], packets)
+        begin: int | None = 0  # the frame that decoding begins with; None: what its timestamp says
+        if may_seek and target_s > 0 and timed and _seek(container, origin_s + target_s):
+            packets, begin = container.demux(stream), None
+        elif may_seek and target_s > 0 and "mp3" in formats:
+            entry = seek_cbr(container, stream, source, target_s)
+            if entry is None:
+                return read_pyav(source, window, may_seek=False)
+            packets, begin = entry
+        sought = begin != 0
         frames, channels, rate, error = None, 0, 0, ""
         try:
-            for frame in container.decode(stream):
+            for frame in (frame for packet in packets for frame in packet.decode()):
                 rate = rate or frame.sample_rate
                 at = round((frame.time - origin_s) * rate) if timed and frame.time is not None else None
                 if frames is None:
-                    frames, channels = Frames(window, rate, path), frame.layout.nb_channels
-                    if sought and (at is None or at > frames.lo):  # the index led astray
-                        return read_pyav(path, window, may_seek=False)
-                    frames.next = at if sought and at is not None else 0
+                    frames, channels = Frames(window, rate, source.name), frame.layout.nb_channels
+                    begin = at if begin is None else begin
+                    if sought and (begin is None or begin > frames.lo):  # the index led astray
+                        return read_pyav(source, window, may_seek=False)
+                    frames.next = begin or 0
                 if frame.sample_rate != rate:
                     error = f"the sample rate changes from {rate} to {frame.sample_rate} Hz"
                     break
@@ -138,22 +176,20 @@ def read_pyav(path: Path, window: Window, may_seek: bool = True) -> Piece | None
         except av.FFmpegError as broken:
             error = broken.strerror or "the decoder broke off"
         if frames is None and sought:  # past the end, or broken there: reading it all tells which
-            return read_pyav(path, window, may_seek=False)
+            return read_pyav(source, window, may_seek=False)
         rate = rate or stream.rate or 0
-        frames = frames or Frames(window, rate, path)
+        frames = frames or Frames(window, rate, source.name)
         declared_s = _declared_s(container, stream) if timed else 0.0
         declared = round(declared_s * rate) if declared_s > frames.next / rate + _SLACK_S else None
         return frames.piece(channels, declared, f"PyAV {av.__version__}", rate, error)
 
 
-def _seek(container: Any, origin_s: float, target_s: float) -> bool:
-    """Moves to the last entry point before ``target_s``; False where that is not possible or not needed."""
+def _seek(container: Any, target_s: float) -> bool:
+    """Moves to the last entry point before ``target_s``; False where that is not possible."""
     import av
 
-    if target_s <= 0:
-        return False
     try:
-        container.seek(round((origin_s + target_s) * 1e6))
+        container.seek(round(target_s * 1e6))
     except av.FFmpegError:
         return False
     return True

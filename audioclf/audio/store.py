@@ -92,8 +92,8 @@ class AudioStore:
         return read_flac(self.path(clip))
 
     def clean(self) -> int:
-        """Removes what killed processes left half-written; how many files that was."""
-        return remove_stale(self.root, "??/*.flac")
+        """Removes what killed processes left half-written, streams in its own folder included; how much that was."""
+        return remove_stale(self.root, "??/*.flac") + remove_stale(self.root)
 
     def _commit(self, path: Path, content: memoryview) -> None:
         """Writes a file so that its name appears only once all of it is on the disk."""

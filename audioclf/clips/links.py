@@ -7,16 +7,35 @@ from urllib.parse import parse_qs, urlsplit
 
 from audioclf.clips.clip import is_url
 
+_VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_WATCH = re.compile(rf"https://www\.youtube\.com/watch\?v=({_VIDEO_ID.pattern})")
+
+
+def youtube_link(video: str) -> str:
+    """The link to a YouTube video.
+
+    Args:
+        video: its id: 11 letters, digits, ``-`` or ``_``.
+
+    Raises:
+        ValueError: ``video`` is no such id.
+    """
+    if not _VIDEO_ID.fullmatch(video):
+        raise ValueError(f"{video!r} is no YouTube id; expected 11 letters, digits, - or _")
+    return f"https://www.youtube.com/watch?v={video}"
+
 
 def recording_id(source: str) -> str:
     """What names a recording: a YouTube link's video id, another link as it is, or the path."""
+    if found := _WATCH.fullmatch(source):  # what the rest would find, too, at a tenth of the speed
+        return found[1]
     if not is_url(source):
         return source
     link = urlsplit(source)
     host = (link.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
-    found: list[str] = []
+    ids: list[str] = []
     if host == "youtu.be":
-        found = re.findall(r"^/([^/]+)", link.path)
+        ids = re.findall(r"^/([^/]+)", link.path)
     elif host in ("youtube.com", "youtube-nocookie.com"):
-        found = parse_qs(link.query).get("v") or re.findall(r"^/(?:shorts|embed|live|v)/([^/]+)", link.path)
-    return found[0] if found else source.split("#")[0]
+        ids = parse_qs(link.query).get("v") or re.findall(r"^/(?:shorts|embed|live|v)/([^/]+)", link.path)
+    return ids[0] if ids else source.split("#")[0]

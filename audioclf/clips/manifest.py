@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from audioclf.clips.clip import Clip
 from audioclf.clips.demo import GENERATOR_VERSION, read_demo, write_demo
 from audioclf.clips.esc import esc_table, read_esc
 from audioclf.clips.folder import list_folder, read_folder
+from audioclf.clips.formats import class_labels_of, format_of, read_links
 from audioclf.clips.rows import BadRow
+from audioclf.clips.select import Selection, select
 from audioclf.clips.table import read_table
-from audioclf.config import CsvData, DataConfig, DemoData, EscData
+from audioclf.config import CsvData, DataConfig, DemoData, EscData, FolderData, LinksData
 from audioclf.errors import UserError
 
 SHOWN_ROWS = 5  # bad rows named in an error before "and N more"
@@ -25,32 +27,36 @@ class Manifest:
     """A table of clips as it was read.
 
     Attributes:
-        clips: in the table's order, ids unique.
+        clips: in the table's order, ids unique, one label each.
         table: the file or folder that was read.
         bad_rows: rows left out, with the reason.
-        multi_label: clips with several labels that were made single-label or dropped, by the stated rule.
+        selection: how many clips were left out or made single-label, and by which rule.
+        format: the published format that a table of links was found to have; empty for other sources.
         synthetic: whether the recordings are synthesised.
     """
 
     clips: list[Clip]
     table: Path
     bad_rows: list[BadRow] = field(default_factory=list)
-    multi_label: int = 0
+    selection: Selection = field(default_factory=Selection)
+    format: str = ""
     synthetic: bool = False
 
 
 def read_manifest(data: DataConfig, cache: Path) -> Manifest:
-    """Reads the clips that the ``data`` section names; the demo's recordings are synthesised first.
+    """Reads the clips that the ``data`` section names and chooses; the demo's recordings are synthesised first.
 
     Args:
         data: the ``data`` section of the configuration.
         cache: folder for the demo's recordings.
 
     Raises:
-        UserError: a table that cannot be read, a bad row (unless ``data.on_bad_row=skip``), clips with several labels
-            (unless ``data.multi_label`` says what to do), or no clips at all.
+        UserError: a table that cannot be read, a bad row (unless ``data.on_bad_row=skip``), a class of ``data.classes``
+            that it does not have, clips with several labels (unless ``data.multi_label`` says what to do), or no clips
+            at all.
     """
     bad: list[BadRow] = []
+    form = ""
     if isinstance(data, DemoData):
         table = write_demo(
             cache
@@ -67,6 +73,9 @@ def read_manifest(data: DataConfig, cache: Path) -> Manifest:
     elif isinstance(data, CsvData):
         table = Path(data.csv)
         clips, bad = read_table(table, Path(data.audio_dir) if data.audio_dir else None)
+    elif isinstance(data, LinksData):
+        table = Path(data.csv)
+        clips, bad, form = read_links(data)
     else:
         table = Path(data.root)
         clips, bad = read_folder(table)
@@ -75,51 +84,45 @@ def read_manifest(data: DataConfig, cache: Path) -> Manifest:
         raise UserError(
             "\n".join(map(str, bad[:SHOWN_ROWS])) + more, "mend the table, or go on without: data.on_bad_row=skip"
         )
-    clips, touched = _single_label(clips, data.multi_label)
+    if clips:
+        clips, selection = select(clips, data)
     if not clips:
         raise UserError(f"{table}: no clips in it; expected at least one usable row")
-    return Manifest(clips, table, bad, touched, isinstance(data, DemoData))
+    return Manifest(clips, table, bad, selection, form, isinstance(data, DemoData))
 
 
 def fingerprint(data: DataConfig) -> str:
     """A hash of what the table says, cheap enough for a run's name: the table's bytes, or the folder's listing.
+
+    For AudioSet's tables the list that names the classes is part of it.
 
     It sees other rows, labels and files; it does not see audio that changed under an unchanged name. That is seen
     later by the run's data fingerprint, which holds the hash of every clip's samples.
     """
     if isinstance(data, DemoData):
         return GENERATOR_VERSION
-    if isinstance(data, EscData | CsvData):
-        table = esc_table(Path(data.root)) if isinstance(data, EscData) else Path(data.csv)
-        try:
-            content = table.read_bytes()
-        except OSError as error:
-            raise UserError(f"{table}: cannot be read ({error.strerror}); expected a table of clips") from None
-    else:
+    if isinstance(data, FolderData):
         root = Path(data.root)
-        content = "\n".join(f"{p.relative_to(root).as_posix()} {p.stat().st_size}" for p in list_folder(root)).encode()
-    return hashlib.sha256(content).hexdigest()
+        listing = "\n".join(f"{p.relative_to(root).as_posix()} {p.stat().st_size}" for p in list_folder(root))
+        return hashlib.sha256(listing.encode()).hexdigest()
+    files = [esc_table(Path(data.root)) if isinstance(data, EscData) else Path(data.csv)]
+    if isinstance(data, LinksData):
+        names = class_labels_of(data, format_of(data))
+        files += [names] if names else []
+    return "+".join(map(_sha256, files))
+
+
+def _sha256(table: Path) -> str:
+    try:
+        with table.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read ({error.strerror}); expected a table of clips") from None
 
 
 def class_names(clips: Sequence[Clip]) -> list[str]:
     """The label map: the labels that occur, sorted; a class's index is its place in this list."""
     return sorted({clip.label for clip in clips})
-
-
-def _single_label(clips: list[Clip], rule: str) -> tuple[list[Clip], int]:
-    several = [clip for clip in clips if len(clip.labels) > 1]
-    if not several:
-        return clips, 0
-    if rule == "error":
-        example = several[0]
-        raise UserError(
-            f"{len(several)} of {len(clips)} clips have several labels, e.g. {example.id}: {', '.join(example.labels)}; "
-            "expected one label a clip",
-            "data.multi_label=first keeps the first label, data.multi_label=drop leaves those clips out",
-        )
-    if rule == "drop":
-        return [clip for clip in clips if len(clip.labels) == 1], len(several)
-    return [replace(clip, labels=clip.labels[:1]) for clip in clips], len(several)
 
 
 def count_by_label(clips: Sequence[Clip]) -> dict[str, int]:

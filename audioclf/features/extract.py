@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from audioclf.audio.decode import AudioError
 from audioclf.audio.importer import cores
 from audioclf.audio.store import CANONICAL_RATE, AudioStore, pcm_sha256, read_pcm
+from audioclf.config import Launcher
 from audioclf.console import progress_bar
 from audioclf.errors import UserError
 from audioclf.features.frontend import FrontEnd
@@ -20,6 +22,40 @@ from audioclf.features.store import FeatureStore
 
 CHUNK = 8  # clips that one worker turns into one batch
 AHEAD = 2  # chunks waiting for each worker; bounds memory whatever the number of clips
+
+
+Piece = tuple[str, str]
+"""sha256 of a clip's samples, and its key in the audio store."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a worker does with a few clips, from the audio store to the feature store.
+
+    Attributes:
+        audio: where the audio is.
+        store: where features go.
+        front_end: what makes them; on ``device``.
+        device: where it computes.
+    """
+
+    audio: AudioStore
+    store: FeatureStore
+    front_end: FrontEnd
+    device: torch.device
+
+    def __call__(self, chunk: Sequence[Piece]) -> int:
+        """Extracts and stores some clips, in one batch; how many they are.
+
+        Raises:
+            UserError: stored audio that is damaged or gone.
+        """
+        rate = self.front_end.sample_rate
+        waveforms = [self.front_end.fit_length(load_waveform(self.audio, key, rate, sha256)) for sha256, key in chunk]
+        features = self.front_end(torch.stack(waveforms).to(self.device)).cpu().numpy()
+        for (sha256, _), array in zip(chunk, features, strict=True):
+            self.store.write(sha256, array)
+        return len(chunk)
 
 
 def extract(
@@ -30,11 +66,12 @@ def extract(
     *,
     device: torch.device,
     workers: int | None = None,
+    launcher: Launcher = "local",
 ) -> int:
     """Extracts what is not in the store yet.
 
-    Each worker thread takes a few clips through the whole chain; decoding, resampling and the FFT all release the
-    interpreter's lock. A killed extraction loses the clips in flight only.
+    Each worker takes a few clips through the whole chain. Here the workers are threads: decoding, resampling and the
+    FFT all release the interpreter's lock. A killed extraction loses the clips in flight only.
 
     Args:
         keys: what to extract: sha256 of a clip's samples → its key in the audio store.
@@ -42,39 +79,40 @@ def extract(
         store: where features go.
         front_end: what makes them.
         device: where the front-end computes.
-        workers: threads; None: one for each core.
+        workers: None: one for each core, here or in the whole cluster; four for each GPU of a cluster.
+        launcher: ``"ray"`` extracts on a Ray cluster, all of whose machines see the two stores' folders.
 
     Returns:
         How many clips were extracted.
 
     Raises:
-        UserError: stored audio that is damaged or gone.
+        UserError: stored audio that is damaged or gone, or no cluster.
     """
     missing = [sha256 for sha256 in keys if sha256 not in store]
     if not missing:
         return 0
     store.begin()
-    workers = workers or cores()
-    front_end = front_end.to(device)
+    chain = Chain(audio, store, front_end, device)
+    pieces = [(sha256, keys[sha256]) for sha256 in missing]
+    if launcher == "ray":
+        from audioclf.features.cluster import by_cluster as run
+    else:
+        run = by_threads
+    with progress_bar("extract features", len(pieces), "clips") as bar:
+        for done in run(chain, pieces, workers):
+            bar.advance(done)
+    return len(pieces)
 
-    def work(chunk: Sequence[str]) -> int:
-        waveforms = [
-            front_end.fit_length(load_waveform(audio, keys[sha256], front_end.sample_rate, sha256)) for sha256 in chunk
-        ]
-        features = front_end(torch.stack(waveforms).to(device)).cpu().numpy()
-        for sha256, array in zip(chunk, features, strict=True):
-            store.write(sha256, array)
-        return len(chunk)
 
+def by_threads(chain: Chain, pieces: Sequence[Piece], workers: int | None) -> Iterator[int]:
+    """Extracts with threads of this process; yields how many clips are done, a chunk at a time."""
+    chain.front_end.to(chain.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # each worker is one thread: more would fight over the same cores
     try:
-        with progress_bar("extract features", len(missing), "clips") as bar:
-            for done in _bounded(work, _chunks(missing), workers):
-                bar.advance(done)
+        yield from _bounded(chain, _chunks(pieces), workers or cores())
     finally:
         torch.set_num_threads(threads)
-    return len(missing)
 
 
 def load_waveform(audio: AudioStore, key: str, rate: int, sha256: str | None = None) -> torch.Tensor:
@@ -103,13 +141,13 @@ def load_waveform(audio: AudioStore, key: str, rate: int, sha256: str | None = N
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
 
 
-def _chunks(items: Sequence[str]) -> Iterator[list[str]]:
+def _chunks(items: Sequence[Piece]) -> Iterator[list[Piece]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
 
 
-def _bounded(work: Callable[[list[str]], int], items: Iterable[list[str]], workers: int) -> Iterator[int]:
+def _bounded(work: Callable[[list[Piece]], int], items: Iterable[list[Piece]], workers: int) -> Iterator[int]:
     """Results of ``work`` in the order they finish, with a bounded number of items in flight."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
     pending: set[Future[int]] = set()

@@ -96,6 +96,8 @@ def _fit(config: Config, path: Path) -> Run:
         seed=config.seed,
         cache=config.paths.cache,
         device=device,
+        fetch=config.fetch,
+        launcher=config.launcher,
     )
     folder = RunFolder(path)
     folder.check_free()  # before the long work; again below, where no other process can be at it

@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
+from audioclf.clips.select import Selection
 from audioclf.config import SPLITS
 from audioclf.console import console
 from audioclf.training.fit import Run
@@ -48,7 +49,7 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
     name = (
         f"{data['name']} (SYNTHETIC recordings: for trying things out, not for conclusions)"
         if data["synthetic"]
-        else data["name"]
+        else data["name"] + (f" (format {data['format']})" if data["format"] else "")
     )
     lines = [
         f"{name}: {data['clips']} clips of {data['groups']} recordings, {len(data['classes'])} classes; {data['split_rule']}"
@@ -59,14 +60,15 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
         lines.append(
             f"coverage: {coverage['usable']} of {coverage['rows']} rows have usable audio; left out: {reasons}"
         )
+        if coverage["retriable"]:
+            lines.append(
+                f"  {coverage['retriable']} can be tried again: `python -m audioclf fetch` with the same data keys"
+            )
         thin = [f"{c} {n['usable']}/{n['rows']}" for c, n in coverage["per_class"].items() if n["usable"] < n["rows"]]
         lines.append(f"  by class: {', '.join(thin)}")
     if data["bad_rows"]:
         lines.append(f"{len(data['bad_rows'])} bad rows skipped, e.g. {data['bad_rows'][0]}")
-    if data["multi_label"]:
-        lines.append(
-            f"{data['multi_label']} clips with several labels were made single-label or dropped (data.multi_label)"
-        )
+    lines += Selection(**data["selection"]).lines()
     if data["partial"]:
         lines.append(f"{data['partial']} clips are shorter than asked and used as they are")
     return lines

@@ -1,5 +1,7 @@
+import io
 import os
 import wave
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +62,7 @@ def test_every_container_is_cut_to_2_ms(containers, reference, name, start_s):
     assert decoded.samples.dtype == np.float32
     assert len(decoded.samples) == round(1.5 * CANONICAL_RATE)
     assert abs(offset_s(decoded.samples, start_s, reference)) <= 0.002
-    assert decoded.decoder.startswith("PyAV" if name.partition(".")[2] in BY_PYAV else "libsndfile")
+    assert decoded.decoder.startswith("PyAV" if name.partition(".")[2] in {*BY_PYAV, "mp3"} else "libsndfile")
     assert (decoded.source_rate, decoded.source_channels, decoded.note) == (RATE, 1, "")
 
 
@@ -290,3 +292,163 @@ def test_probe_duration(containers, tmp_path):
     (tmp_path / "text.wav").write_text("no")
     assert probe_duration(tmp_path / "text.wav") is None
     assert probe_duration(tmp_path / "absent.wav") is None
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.m4a", "a.mp4", "a.webm", "a.mka", "a.mp3"])
+@pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 1.5), (8.412, 9.912), (10.5, None)])
+def test_an_open_file_gives_what_its_path_gives(containers, name, start_s, end_s):
+    expected = decode(containers / name, start_s, end_s, CANONICAL_RATE)
+    with (containers / name).open("rb") as file:
+        file.seek(100)
+        decoded = decode(file, start_s, end_s, CANONICAL_RATE, name="the stream")
+        assert not file.closed
+    assert len(decoded.samples) == pytest.approx(
+        len(expected.samples), abs=50
+    )  # libsndfile gives 47 samples less of MP3
+    n = min(len(decoded.samples), len(expected.samples))
+    assert np.abs(decoded.samples[:n] - expected.samples[:n]).max() < 1e-5
+    if decoded.decoder == expected.decoder:
+        assert np.array_equal(decoded.samples, expected.samples)
+
+
+class Breaking(FileIO):
+    """A file of which no byte past ``end`` can be read."""
+
+    end = 0
+
+    def read(self, size=-1):
+        if self.tell() + max(size, 0) > self.end:
+            raise ConnectionResetError("gone")
+        return super().read(size)
+
+    def readinto(self, buffer):
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.m4a", "a.webm", "a.mp3", "video.mp4"])
+@pytest.mark.parametrize("part", [0.0, 0.05, 0.5, 0.9])
+def test_a_stream_that_breaks_is_its_own_error_and_no_shorter_clip(containers, name, part):
+    path = containers / name
+    with Breaking(path) as file:
+        file.end = int(part * path.stat().st_size)
+        with pytest.raises(ConnectionResetError, match="gone"):
+            decode(file, 2.0, None, CANONICAL_RATE, name="the stream")
+
+
+def test_the_error_of_a_stream_keeps_its_cause_and_nothing_of_the_decoder(containers):
+    class Failing(FileIO):
+        def read(self, size=-1):
+            try:
+                raise TimeoutError("slow")
+            except TimeoutError as error:
+                raise ConnectionError("gone") from error
+
+    with Failing(containers / "a.m4a") as file, pytest.raises(ConnectionError) as caught:
+        decode(file, 0.0, 1.0, CANONICAL_RATE, name="the stream")
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    assert caught.value.__suppress_context__
+
+
+def test_a_bad_stream_fails_by_name(tmp_path, noise):
+    soundfile.write(tmp_path / "real.flac", noise(1.0), CANONICAL_RATE)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{tmp_path}/real.flac\n#EXT-X-ENDLIST\n"
+    concat = f"ffconcat version 1.0\nfile {tmp_path}/real.flac\n"
+    for content, failure in [
+        (b"", Failure.EMPTY),
+        (b"<!DOCTYPE html>" * 1000, Failure.NOT_AUDIO),
+        (playlist.encode(), Failure.NOT_AUDIO),
+        (concat.encode(), Failure.NOT_AUDIO),
+        (b"\0\0\0\x18ftypM4A " + bytes(500), Failure.TRUNCATED),
+        (b"ID3\4\0\0\0\0\0\0" + b"\xff\xfb\x90\x00" * 3, Failure.NOT_AUDIO),
+    ]:
+        with pytest.raises(AudioError, match=r"^the stream:") as caught:
+            decode(io.BytesIO(content), 0.0, 1.0, CANONICAL_RATE, name="the stream")
+        assert caught.value.failure == failure
+
+
+class Counting(FileIO):
+    """A file that knows how much was read of it."""
+
+    count = 0
+
+    def read(self, size=-1):
+        block = super().read(size)
+        self.count += len(block)
+        return block
+
+
+MP3_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module", params=[48_000, 44_100, 22_050, 8_000])
+def mp3(request, tmp_path_factory, noise):
+    """An MP3 of constant bit rate and all of its samples: MPEG 1, with and without padding, MPEG 2, MPEG 2.5."""
+    path = tmp_path_factory.mktemp("mp3") / "a.mp3"
+    samples = noise(MP3_SECONDS, request.param) if request.param > 12_000 else noise(MP3_SECONDS, 16_000)[::2]
+    soundfile.write(path, samples, request.param, bitrate_mode="CONSTANT", compression_level=0.6)
+    with path.open("rb") as file:
+        return path, decode(file, 0.0, None, request.param, name="the stream")
+
+
+def test_an_mp3_of_constant_bit_rate_is_sought_to_the_sample(mp3):
+    path, whole = mp3
+    for start_s in (1.3, 9.77, 18.2):
+        with Counting(path) as file:
+            decoded = decode(file, start_s, start_s + 1.0, whole.rate, name="the stream")
+            first = round(start_s * whole.rate)
+            assert np.array_equal(decoded.samples, whole.samples[first : first + whole.rate])
+            assert start_s != 18.2 or whole.rate == 8_000 or file.count < 0.6 * path.stat().st_size
+
+
+def tag_at(content: bytes, name: bytes) -> int:
+    assert content.count(name) == 1
+    return content.index(name)
+
+
+def test_an_mp3_whose_bit_rate_is_not_known_to_be_constant_is_read_from_the_beginning(tmp_path, noise, mp3):
+    path, whole = mp3
+    content = bytearray(path.read_bytes())
+    at = tag_at(content, b"Info")
+    content[at : at + 4] = b"Xing"
+    for start_s in (9.77, 18.2):
+        first = round(start_s * whole.rate)
+        decoded = decode(io.BytesIO(content), start_s, start_s + 1.0, whole.rate, name="the stream")
+        assert np.array_equal(decoded.samples, whole.samples[first : first + whole.rate])
+
+
+def test_an_mp3_that_calls_its_variable_bit_rate_constant_is_cut_right_all_the_same(tmp_path, noise):
+    samples = noise(MP3_SECONDS, 44_100) * np.linspace(0.01, 1, round(MP3_SECONDS * 44_100), dtype=np.float32)
+    soundfile.write(tmp_path / "a.mp3", samples, 44_100, bitrate_mode="VARIABLE", compression_level=0.3)
+    content = bytearray((tmp_path / "a.mp3").read_bytes())
+    whole = decode(io.BytesIO(content), 0.0, None, 44_100, name="the stream").samples
+    at = tag_at(content, b"Xing")
+    content[at : at + 4] = b"Info"
+    for start_s in (3.3, 9.77, 18.2):
+        decoded = decode(io.BytesIO(content), start_s, start_s + 1.0, 44_100, name="the stream")
+        first = round(start_s * 44_100)
+        assert np.array_equal(decoded.samples, whole[first : first + 44_100])
+
+
+def test_opus_of_another_rate_than_48_khz_is_cut_to_2_ms_in_webm(tmp_path, noise, encode):
+    samples = noise(6.0, 24_000)
+    path = encode(tmp_path / "a.webm", samples, 24_000, "libopus")
+    reference = soxr.resample(samples, 24_000, CANONICAL_RATE, "HQ")
+    for start_s in (0.0, 0.5, 3.3):
+        decoded = decode(path, start_s, start_s + 1.0, CANONICAL_RATE)
+        assert abs(offset_s(decoded.samples, start_s, reference)) <= 0.002
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(0.0, None), (3.3, 8.1)])
+def test_an_mp3_of_variable_bit_rate_is_decoded_as_in_one_read(tmp_path, start_s, end_s):
+    """Blocks read one by one with libsndfile begin with noise: half of full scale, 14,000 samples of these 12 s."""
+    time = np.arange(12 * 44_100) / 44_100
+    samples = sum(0.1 * np.sin(2 * np.pi * hertz * time) for hertz in (220, 1300, 5000))
+    path, form = tmp_path / "vbr.mp3", {"format": "MP3", "subtype": "MPEG_LAYER_III"}
+    soundfile.write(path, samples, 44_100, bitrate_mode="VARIABLE", compression_level=0.9, **form)
+    whole, _ = soundfile.read(path, dtype="float32")
+    decoded = decode(path, start_s, end_s, 44_100)
+    expected = whole[round(start_s * 44_100) :][: len(decoded.samples)]
+    assert len(decoded.samples) == round((end_s or len(whole) / 44_100) * 44_100) - round(start_s * 44_100)
+    assert np.abs(decoded.samples - expected).max() < 1e-5

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from audioclf.audio.ledger import _SCHEMA, SCHEMA_VERSION, Ledger, LedgerRow, State
+from audioclf.audio.ledger import _MIGRATIONS, SCHEMA_VERSION, Ledger, LedgerRow, Site, State
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
 
@@ -31,6 +31,7 @@ def test_a_row_comes_back_as_it_was_put(ledger):
         source_mtime_ns=2**60 + 1,
         tool_versions="tools",
         message="words",
+        access="0123-4567",
     )
     ledger.put_many([ROW, row])  # the second replaces the first
     back = ledger.get_many([CLIP.audio_key])[CLIP.audio_key]
@@ -69,6 +70,85 @@ def test_rows_survive_closing(tmp_path):
         ledger.put_many([ROW])
     with Ledger(path) as ledger:
         assert ROW.key in ledger.get_many([ROW.key])
+
+
+VERSION_1 = """
+CREATE TABLE clips (
+    key TEXT PRIMARY KEY NOT NULL, clip_id TEXT NOT NULL, source TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL,
+    state TEXT NOT NULL, failure TEXT, http_status INTEGER, attempts INTEGER NOT NULL, next_retry REAL,
+    sha256 TEXT, duration_s REAL, source_size INTEGER, source_mtime_ns INTEGER,
+    tool_versions TEXT NOT NULL, message TEXT NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID
+"""
+
+
+@pytest.fixture
+def version_1(tmp_path):
+    """A ledger as audioclf made it before it fetched, with one row."""
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute(VERSION_1)
+        values = ("k", "a", "a.wav", 0.0, 5.0, "ok", None, None, 1, None, "00", 5.0, 9, 8, "tools", "", 1e9)
+        db.execute(f"INSERT INTO clips VALUES ({', '.join('?' * len(values))})", values)
+        db.execute("PRAGMA user_version = 1")
+        db.execute("PRAGMA journal_mode = WAL")
+    db.close()
+    return path
+
+
+def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_rows(version_1):
+    for _ in range(2):
+        with Ledger(version_1) as ledger:
+            row = ledger.get_many(["k"])["k"]
+            assert (row.state, row.sha256, row.updated, row.access) == (State.OK, "00", 1e9, None)
+            assert ledger.get_sites() == []
+    with Ledger(version_1) as ledger:
+        ledger.put_many([replace(ROW, access="x")])
+        assert ledger.get_many([ROW.key])[ROW.key].access == "x"
+
+
+def test_bringing_up_to_date_is_one_transaction(version_1):
+    with sqlite3.connect(version_1) as db:
+        db.execute("CREATE TABLE sites (of, another, shape)")  # so that the last statement fails
+    db.close()
+    with pytest.raises(UserError):
+        Ledger(version_1)
+    with sqlite3.connect(version_1) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert "access" not in [column[1] for column in db.execute("PRAGMA table_info(clips)")]
+    db.close()
+
+
+def test_many_open_an_older_ledger_at_once(version_1):
+    errors = at_once(8, lambda n: Ledger(version_1).close())
+    assert not errors
+
+
+def test_rows_are_streamed_and_may_be_written_meanwhile(ledger):
+    keys = [str(i) for i in range(25_000)]
+    ledger.put_many(replace(ROW, key=key) for key in keys[::100])
+    taken = []
+
+    def asked():
+        for key in keys:
+            taken.append(key)
+            yield key
+
+    rows = ledger.rows(asked())
+    first = next(rows)
+    assert len(taken) < len(keys)  # not all keys, let alone rows, are held
+    ledger.put_many([replace(first, failure="x")])
+    assert len(list(rows)) == 249
+
+
+def test_a_site_comes_back_as_it_was_put_and_outlives_the_process(tmp_path):
+    blocked = Site("youtube.com", 2e9, "rate_limited", "HTTP Error 429: Too Many Requests", 1e9)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put_site(Site("youtube.com", 1.0, "captcha", "old", 2.0))
+        ledger.put_site(Site("b.example"))
+        ledger.put_site(blocked)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert sorted(ledger.get_sites(), key=lambda site: site.site) == [Site("b.example"), blocked]
 
 
 def test_a_newer_ledger_is_refused(tmp_path):
@@ -119,8 +199,8 @@ def test_a_new_ledger_waits_for_another_process_that_makes_it(tmp_path):
     thread = threading.Thread(target=open_it)
     thread.start()
     time.sleep(0.1)
-    other.execute(_SCHEMA)
-    other.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    other.execute(_MIGRATIONS[0])
+    other.execute("PRAGMA user_version = 1")
     other.execute("COMMIT")
     thread.join()
     other.close()
@@ -128,23 +208,32 @@ def test_a_new_ledger_waits_for_another_process_that_makes_it(tmp_path):
 
 
 def test_many_open_a_new_ledger_at_once_and_write(tmp_path):
-    path, errors = tmp_path / "ledger.sqlite", []
-    start = threading.Barrier(8)
+    path = tmp_path / "ledger.sqlite"
 
     def work(n: int) -> None:
+        with Ledger(path) as ledger:
+            for i in range(20):
+                ledger.put_many([replace(ROW, key=f"{n}-{i}")])
+
+    assert not at_once(8, work)
+    with Ledger(path) as ledger:
+        assert ledger.counts()[State.OK] == 160
+
+
+def at_once(threads, work):
+    """Runs ``work(0)``, ``work(1)``, ... in threads that start together; the errors there were."""
+    errors, start = [], threading.Barrier(threads)
+
+    def run(n: int) -> None:
         try:
             start.wait()
-            with Ledger(path) as ledger:
-                for i in range(20):
-                    ledger.put_many([replace(ROW, key=f"{n}-{i}")])
+            work(n)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
+    running = [threading.Thread(target=run, args=(n,)) for n in range(threads)]
+    for thread in running:
         thread.start()
-    for thread in threads:
+    for thread in running:
         thread.join()
-    assert not errors
-    with Ledger(path) as ledger:
-        assert ledger.counts()[State.OK] == 160
+    return errors

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audioclf.clips.manifest import class_names, count_by_label, fingerprint, read_manifest
-from audioclf.config import CsvData, Data, EscData, FolderData
+from audioclf.config import CsvData, Data, EscData, FolderData, LinksData
 from audioclf.errors import UserError
 
 WriteFile = Callable[..., Path]
@@ -99,14 +99,20 @@ def test_clips_with_several_labels_are_refused_unless_a_rule_is_chosen(write_fil
 
 
 @pytest.mark.parametrize(
-    ("rule", "labels"), [("first", [("dog",), ("cat",), ("cat",)]), ("drop", [("cat",)])], ids=["first", "drop"]
+    ("rule", "labels"),
+    [
+        ("first", [("dog",), ("cat",), ("cat",)]),
+        ("most_specific", [("dog",), ("cat",), ("rain",)]),
+        ("drop", [("cat",)]),
+    ],
+    ids=["first", "most_specific", "drop"],
 )
 def test_several_labels_are_made_one_by_the_rule_and_counted(
     rule: str, labels: list[tuple[str, ...]], write_file: WriteFile, tmp_path: Path
 ) -> None:
     manifest = read_manifest(csv(write_file("clips.csv", SEVERAL), multi_label=rule), tmp_path)
     assert [clip.labels for clip in manifest.clips] == labels
-    assert manifest.multi_label == 2
+    assert manifest.selection.multi_label == 2
 
 
 def test_a_table_of_which_nothing_is_left_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
@@ -151,6 +157,20 @@ def test_the_fingerprint_of_esc_is_its_table(write_file: WriteFile, tmp_path: Pa
     first = print_of()
     write_file("esc/meta.csv", "two")
     assert print_of() != first
+
+
+def test_the_fingerprint_of_a_segment_table_sees_its_list_of_classes(write_file: WriteFile) -> None:
+    def print_of(name: str, **settings: object) -> str:
+        table = write_file(f"{name}/t.csv", 'dQw4w9WgXcQ,0,10,"/m/1"\n')
+        return fingerprint(LinksData.model_validate({"name": "links", "csv": str(table), **settings}))
+
+    bare = print_of("bare")
+    write_file("here/class_labels_indices.csv", "index,mid,display_name\n0,/m/1,Dog\n")
+    here = print_of("here")
+    other = write_file("other.csv", "index,mid,display_name\n0,/m/1,Cat\n")
+    assert len({bare, here, print_of("here", class_labels=str(other))}) == 3
+    assert print_of("here", format="columns") == bare  # where it is not read, it does not count
+    assert print_of("there", class_labels=str(other.parent / "here" / "class_labels_indices.csv")) == here
 
 
 def test_a_table_that_cannot_be_read_is_a_users_error(tmp_path: Path) -> None:
