@@ -260,13 +260,13 @@ def check_cookies(file: str | None) -> Check:
     """The user's file with cookies; what is in it is neither kept nor shown."""
     if file is None:
         return Check("cookies", Verdict.OK, "none; fetch.cookies=FILE for what needs a login")
+    from audioclf.fetch.session import read_cookies
+
     mend = "export them anew in Netscape's format, or fetch.cookies=null"
     try:
-        lines = Path(file).read_text().splitlines()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "no text"
-        return Check("cookies", Verdict.MISSING, f"fetch.cookies={shown(file)}: {why}", mend)
-    cookies = sum(line.count("\t") == 6 for line in lines)  # 7 columns
-    if not cookies or not re.match(r"# (Netscape )?HTTP Cookie File", lines[0]):
-        return Check("cookies", Verdict.MISSING, f"fetch.cookies={shown(file)}: not Netscape's format", mend)
+        cookies = sum(line.count("\t") == 6 for line in read_cookies(file) or ())  # 7 columns
+    except UserError as error:
+        return Check("cookies", Verdict.MISSING, error.message, mend)
+    if not cookies:
+        return Check("cookies", Verdict.MISSING, f"fetch.cookies={shown(file)}: no cookie in it", mend)
     return Check("cookies", Verdict.OK, f"{cookies} in {shown(file)}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from audioclf.audio.frames import AudioError, Failure
 
@@ -70,6 +70,14 @@ class Stream:
             except Exception as error:
                 self.error = error
         return b""
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills all of a buffer, short of the end: libsndfile, which reads by this, takes less for a broken file."""
+        count = 0
+        while count < len(buffer) and (piece := self.read(len(buffer) - count)):
+            buffer[count : count + len(piece)] = piece
+            count += len(piece)
+        return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves to a position; one before the beginning, which damaged files name, changes nothing."""

@@ -31,7 +31,7 @@ from audioclf.fetch.worker import READY, START_LIMIT_S, Worker, WorkerDied, Work
 
 EGRESS_LABEL = "egress"  # of a machine: the address that sites see it under
 
-_LOOK_EVERY_S = 10.0  # at which machines there are
+_LOOK_EVERY_S = 1.0  # at which machines there are
 _HEARTBEAT_S = 1.0
 
 

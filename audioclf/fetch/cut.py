@@ -10,7 +10,7 @@ from typing import IO
 
 from yt_dlp.version import __version__ as yt_dlp_version
 
-from audioclf.audio.decode import decode
+from audioclf.audio.decode import AudioError, Failure, decode
 from audioclf.audio.ledger import LedgerRow
 from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, AudioStore
 from audioclf.clips.clip import Clip
@@ -25,6 +25,7 @@ _ROUNDING_S = 1.0  # sites round a recording's length
 _STALE = frozenset(
     {Reason.FORBIDDEN, Reason.CHANGED}
 )  # an address that has expired: another extraction gives a new one
+_CUT_SHORT = frozenset({Failure.TRUNCATED, Failure.OUT_OF_RANGE, Failure.TOO_SHORT, Failure.EMPTY})
 _OF_ONE_CLIP = frozenset(
     {
         Reason.OUT_OF_RANGE,
@@ -118,9 +119,16 @@ class _Source:
         self.opened = True
         if isinstance(file, RangeReader):
             file.max_bytes = file.received + self._limit
-        decoded = decode(file, clip.start, clip.end, CANONICAL_RATE, name=self._recording.url)
-        if not self._is_whole and decoded.asked_s - decoded.duration_s > LENGTH_TOLERANCE_S:
-            raise FetchError(Fault(Reason.INCOMPLETE, "it ends early, and the server did not say how long it is"))
+        early = FetchError(Fault(Reason.INCOMPLETE, "it may have ended early: the server did not say how long it is"))
+        try:
+            decoded = decode(file, clip.start, clip.end, CANONICAL_RATE, name=self._recording.url)
+        except AudioError as error:
+            if self._is_whole or error.failure not in _CUT_SHORT:
+                raise
+            raise early from error
+        short = decoded.asked_s - decoded.duration_s > LENGTH_TOLERANCE_S
+        if not self._is_whole and (short or clip.end is None):  # few formats say by themselves where they end
+            raise early
         row = self._store.write(clip, decoded)
         tools = f"{row.tool_versions}, yt-dlp {yt_dlp_version} ({self.media.extractor})"
         return replace(row, tool_versions=tools, http_status=206 if isinstance(self._file, RangeReader) else 200)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from yt_dlp.networking import Response
 from yt_dlp.networking.exceptions import RequestError
@@ -33,6 +33,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _AGENTS = frozenset({"*", "audioclf", "yt-dlp"})
 _REFUSALS = frozenset({"noai", "noindex", "none"})
+_WITH_VALUE = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})  # after a colon
 
 
 class Refused(FetchError, RequestError):
@@ -129,7 +130,8 @@ class Limits:
         """
         try:
             link = urlsplit(urljoin(base, url))
-            host = (link.hostname or "").rstrip(".")
+            # what a proxy would be asked for: urllib undoes %-escapes, and full-width digits are digits
+            host = unquote(link.hostname or "").encode("idna").decode().rstrip(".")
         except ValueError as error:
             raise Refused(Fault(Reason.NO_MEDIA, f"leads to {shown(url)}: {error}")) from None
         if link.scheme.lower() not in ("http", "https"):
@@ -176,9 +178,10 @@ def refuses_robots(headers: Message) -> bool:
     img2dataset's rule, with ``none`` (short for noindex and nofollow) added.
     """
     for value in headers.get_all("X-Robots-Tag", []):
-        agent, colon, directives = value.lower().rpartition(":")
-        meant = not colon or agent.strip() in _AGENTS
-        if meant and _REFUSALS & {word.strip() for word in directives.split(",")}:
+        agent, colon, directives = value.lower().partition(":")
+        if not colon or "," in agent or agent.strip() in _WITH_VALUE:
+            agent, directives = "*", value.lower()
+        if agent.strip() in _AGENTS and _REFUSALS & {word.strip() for word in directives.split(",")}:
             return True
     return False
 

@@ -13,10 +13,13 @@ MAX_READ = 10_000  # characters of a message that are looked at
 # says, the site's; lower case, straight apostrophes, addresses left out.
 _SAYS: tuple[tuple[str, Reason], ...] = (
     (r"impersonat", Reason.NO_IMPERSONATION),
-    (r"not a bot|ip (is likely being|address is) blocked|anti-bot challenge", Reason.BOT_CHECK),
+    (r"not a bot|ip (is likely being|address is) blocked|ip address is unable|anti-bot challenge", Reason.BOT_CHECK),
     (r"captcha", Reason.CAPTCHA),
     # YouTube's "this content isn't available" means the session, "this video isn't available" the video
-    (r"rate.?limit|too many requests|this content isn't available", Reason.RATE_LIMITED),
+    (
+        r"rate.?limit|too many requests|request is (blocked|rejected) by server|this content isn't available",
+        Reason.RATE_LIMITED,
+    ),
     (r"javascript runtime|challenge solving failed|phantomjs not found", Reason.NO_JS_RUNTIME),
     (r"account.* (terminated|closed|suspended|deleted)|closed their .*account", Reason.TERMINATED),
     # before the country: "Learn more about combating hate speech in your country."
@@ -46,10 +49,13 @@ _SAYS: tuple[tuple[str, Reason], ...] = (
     ),
     # "... not found in webpage" is an extractor that no longer knows the site
     (
-        r"not found(?! (in|on|even)\b)|cannot be found|does(n't| not) exist|(has|is) (most likely )?expired",
+        r"not found(?! (in|on|even|among)\b)|cannot be found|does(n't| not) exist|(?<!token )(has|is) (most likely )?expired",
         Reason.NOT_FOUND,
     ),
-    (r"log.?in|logged.in|sign.?in|registered users|password|embed-only", Reason.LOGIN),
+    (
+        r"log.?in|logged.in|sign.?in|registered users|password|embed-only|\btokens? (has|have|passed)\b|expired token|passed cookies",
+        Reason.LOGIN,
+    ),
     (r"timed out|timeout", Reason.TIMEOUT),
     (r"any player response|network error|connection (reset|refused)|name resolution|unreachable", Reason.CONNECTION),
 )

@@ -19,10 +19,10 @@ from audioclf.fetch.retry import access_of, is_due
 from audioclf.fetch.status import is_open, look_up
 
 AUDIO_BYTES_PER_S = 16_000  # 128 kbit/s, what sites give as best audio
-READ_FACTOR = 2  # blocks around a cut; measured 1.1 to 3.9 for 10 s out of 600 s
-RECORDING_BYTES = 500_000  # its page and the media's index
-RECORDING_S = 4.0  # extraction and a cut of 10 s at 1 MB/s
-FLAC_BYTES_PER_S = 55_000  # 44.1 kHz, 16 bits, mono: ESC-10's mean
+READ_FACTOR = 2  # blocks around a cut; 1.1 to 3.5 for 10 s out of 600 s (docs/benchmarks.md)
+RECORDING_BYTES = 500_000  # its page and the media's index: an assumption
+RECORDING_S = 4.0  # an assumption: extraction, and 3.3 s for a cut of 10 s at 1 MB/s
+FLAC_BYTES_PER_S = 55_000  # 44.1 kHz, 16 bits, mono; ESC-10, which is quiet in parts, has 38,000
 
 _SITES_SHOWN = 10
 

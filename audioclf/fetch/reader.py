@@ -59,7 +59,6 @@ class RangeReader(io.RawIOBase):
     Attributes:
         size: of the file, in bytes.
         received: bytes that came so far.
-        error: what the first failed read raised; each later one that needs the server raises it again.
 
     Raises:
         NoRangesError: the first answer is not a range of a file of known size.
@@ -80,7 +79,6 @@ class RangeReader(io.RawIOBase):
         self.max_bytes = max_bytes
         self.received = 0
         self.size = 0
-        self.error: Exception | None = None
         self._open_url = open_url
         self._url = url
         self._headers = {**(headers or {}), "Accept-Encoding": "identity"}
@@ -122,14 +120,8 @@ class RangeReader(io.RawIOBase):
             return 0
         start = self._kept()
         if start is None:
-            if self.error:
-                raise self.error
             start = self._position
-            try:
-                self._fetch(start)
-            except Exception as error:
-                self.error = error
-                raise
+            self._fetch(start)
         block = self._blocks[start]
         part = memoryview(block)[self._position - start :][: len(buffer)]
         buffer[: len(part)] = part
@@ -181,7 +173,7 @@ class RangeReader(io.RawIOBase):
     def _receive(self, start: int, stop: int, block: bytearray) -> None:
         """One request; puts the bytes that come behind ``block``."""
         if self.max_bytes is not None and self.received + stop - start > self.max_bytes:
-            raise FetchError(Fault(Reason.TOO_LARGE, f"over {self.max_bytes >> 20} MB are needed for a clip"))
+            raise FetchError(Fault(Reason.TOO_LARGE, "a clip needs more bytes than it may (fetch.max_mb)"))
         headers = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
         if self._version:
             headers["If-Range"] = self._version[1]

@@ -111,9 +111,9 @@ def access_of(config: FetchConfig) -> str:
     cookies = None
     if config.cookies is not None:
         try:
-            status = Path(config.cookies).stat()
+            status = Path(config.cookies).expanduser().stat()
             cookies = (config.cookies, status.st_size, status.st_mtime_ns)
-        except (OSError, ValueError):  # it is not there, which the session tells the user
+        except (OSError, ValueError, RuntimeError):  # it is not there, which the session tells the user
             pass
     tools = [(name, _version(name)) for name in _TOOLS]
     return f"{_digest(cookies, config.proxy, config.allow_private)}-{_digest(tools, shutil.which('deno'))}"

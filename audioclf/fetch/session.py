@@ -102,7 +102,7 @@ class Session:
                 "check_formats": False,
                 "socket_timeout": config.timeout,
                 "proxy": _check_proxy(config.proxy),
-                "cookiefile": _read_cookies(config.cookies),
+                "cookiefile": read_cookies(config.cookies),
                 "geo_bypass": False,
                 "extractor_retries": 1,
                 "retries": 2,  # of a stream's fragments; all else is tried again by those who call
@@ -265,7 +265,7 @@ def _check_proxy(proxy: str | None) -> str | None:
     return proxy
 
 
-def _read_cookies(path: str | None) -> io.StringIO | None:
+def read_cookies(path: str | None) -> io.StringIO | None:
     """A cookies file as text: yt-dlp would write a file that it opens itself, and print lines that it cannot read.
 
     Raises:
@@ -276,8 +276,8 @@ def _read_cookies(path: str | None) -> io.StringIO | None:
     hint = "export the cookies in Netscape's format, or leave fetch.cookies=null"
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        why = (error.strerror or "cannot be read") if isinstance(error, OSError) else "no text in UTF-8"
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of a user that there is not
+        why = "no text in UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", "cannot be read")
         raise UserError(f"fetch.cookies={shown(path)}: {why}", hint) from None
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removeprefix("#HttpOnly_")

@@ -118,7 +118,7 @@ class Status:
             reasons = ", ".join(f"{n} {why}" for why, n in self.reasons.most_common() if class_of(why) is kind)
             lines.append(f"  {count} {kind}: {reasons}")
         if self.open:
-            lines.append(f"{self.open} can be tried again{self._when()}")
+            lines.append(f"{self.open} left to try{self._when()}")
         return lines
 
     def print(self) -> None:

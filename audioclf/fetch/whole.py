@@ -63,7 +63,7 @@ def whole_file(
         if size > max_bytes:
             raise _too_large(max_bytes)
         file.seek(0)
-        yield file, bool(declared) or response.get_header("Transfer-Encoding", "").lower() == "chunked"
+        yield file, declared.isdecimal() or response.get_header("Transfer-Encoding", "").lower() == "chunked"
 
 
 @contextmanager

@@ -112,7 +112,8 @@ class WorkerHandle(ABC):
                 else:
                     self.recording = None
         except (EOFError, OSError):
-            if not outcomes:  # else what it said before it died goes first; the next call finds it gone
+            # What it said before it died goes first: the next call finds it gone.
+            if self.recording is not None and not outcomes:
                 raise self._died() from None
         if self._error is not None and not outcomes:
             raise self._error

@@ -82,7 +82,7 @@ def test_every_clip_is_counted_by_state_reason_class_and_label(store: AudioStore
     assert soon.next_retry == found.next_retry and later.next_retry is not None
     text = "\n".join(found.lines())
     assert "11 clips: 1 ok, 1 partial, 1 silent, 4 failed, 4 pending" in text
-    assert "2 transient: 2 timeout" in text and "5 can be tried again" in text
+    assert "2 transient: 2 timeout" in text and "5 left to try" in text
 
 
 def test_the_exit_code_says_whether_anything_is_left_to_try(store: AudioStore, ledger: Ledger) -> None:
