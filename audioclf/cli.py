@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
     from audioclf.clips.clip import is_url
     from audioclf.clips.manifest import read_manifest
     from audioclf.fetch.fetch import fetch_clips
+    from audioclf.fetch.pace import standing_blocks
     from audioclf.fetch.plan import Plan
+    from audioclf.fetch.report import block_lines
     from audioclf.fetch.retry import access_of
     from audioclf.fetch.status import FAILURES_FILE, Status, write_failures
 
@@ -108,14 +111,19 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
     manifest = read_manifest(data, cache)
     links = [clip for clip in manifest.clips if is_url(clip.source)]
     if not links:
-        raise UserError(f"{manifest.table}: no links in it; expected http or https addresses", "local files need none")
+        raise UserError(
+            f"{manifest.table}: no links in it; expected http or https addresses", "local files need no fetching"
+        )
+    for line in manifest.lines():
+        console.print(line, markup=False, soft_wrap=True)
     store = AudioStore(cache / "audio")
     with Ledger(cache / "ledger.sqlite") as ledger:
         if plan:
             lines = Plan.of(links, store, ledger, config.fetch, classes).lines()
+            lines += block_lines(standing_blocks(ledger, classes, time.time()))
         elif status:
             Status.of(links, store, ledger, access_of(config.fetch)).print()
-            lines = []
+            lines = block_lines(standing_blocks(ledger, frozenset(), time.time()))
         else:
             report = fetch_clips(links, store, ledger, config.fetch, retry=classes, launcher=config.launcher)
             lines = report.summary_lines()

@@ -46,7 +46,7 @@ class ProgressBar:
         elif time.monotonic() - self._spoke >= LOG_EVERY_S:
             self._spoke = time.monotonic()
             eta = f", {(self.total - self.done) / rate:.0f} s to go" if self.done > self._before else ""
-            console.print(f"{self.title}: {self.done}/{self.total}, {text}{eta}", markup=False)
+            console.print(f"{self.title}: {self.done}/{self.total}, {text}{eta}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -200,7 +200,15 @@ def test_a_file_that_holds_no_cookies_is_an_error_that_shows_nothing_of_it(write
     assert "secret" not in repr(check)
 
 
-@pytest.mark.parametrize("path", ["gone.txt", "a\0b", "."])
+def test_cookies_are_read_as_fetching_reads_them(write_file, monkeypatch):
+    path = write_file("cookies.txt", COOKIES)
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert check_cookies("~/cookies.txt").verdict is Verdict.OK
+    path.write_text(COOKIES + "host.example\tTRUE\t/\tFALSE\t0\ta\tb\n")  # refused by the session
+    assert check_cookies(str(path)).verdict is Verdict.MISSING
+
+
+@pytest.mark.parametrize("path", ["gone.txt", "a\0b", ".", "~no-such-user/cookies.txt"])
 def test_cookies_that_cannot_be_read_are_an_error(path):
     assert check_cookies(path).verdict is Verdict.MISSING
 

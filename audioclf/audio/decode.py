@@ -33,6 +33,7 @@ class Decoded:
         source_channels: how many channels were averaged.
         decoder: name and version.
         note: what a reader of the samples should know (scaled, broken off), or empty.
+        missing_s: seconds of silence in place of what the file leaps over.
     """
 
     samples: Samples
@@ -42,6 +43,7 @@ class Decoded:
     source_channels: int
     decoder: str
     note: str = ""
+    missing_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -132,13 +134,17 @@ def _finish(piece: Piece, window: Window, name: str) -> Decoded:
         notes.append(f"broke off at {piece.end / piece.rate:.3f} s: {piece.error}")
     elif total > piece.end and (last is None or last > piece.end):
         notes.append(f"{total / piece.rate:.3f} s declared, {piece.end / piece.rate:.3f} s there")
+    missing_s = piece.missing / piece.rate
+    if missing_s:
+        notes.append(f"{missing_s:.3f} s are missing within it")
     peak = float(np.abs(samples).max())
     if peak > 1:
         samples = samples / np.float32(peak)
         notes.append(f"peak {peak:.3f} scaled to 1")
     end_s = total / piece.rate if window.end_s is None else window.end_s
     asked_s = end_s - window.start_s
-    return Decoded(samples, window.rate, asked_s, piece.rate, piece.channels, piece.decoder, "; ".join(notes))
+    note = "; ".join(notes)
+    return Decoded(samples, window.rate, asked_s, piece.rate, piece.channels, piece.decoder, note, missing_s)
 
 
 def _too_little(piece: Piece, window: Window, got_s: float, total_s: float, name: str) -> AudioError:

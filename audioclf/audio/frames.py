@@ -84,6 +84,7 @@ class Piece:
         declared: frames in the whole file as its header has it; None where it does not say.
         decoder: name and version.
         error: the decoder's message where it broke off, else empty.
+        missing: frames of silence among ``samples`` for what the file's timestamps leap over.
     """
 
     samples: Samples
@@ -94,6 +95,7 @@ class Piece:
     declared: int | None
     decoder: str
     error: str = ""
+    missing: int = 0
 
 
 class Frames:
@@ -113,6 +115,7 @@ class Frames:
         self.lo = max(first - context, 0)
         self.hi = None if last is None else last + context
         self.next = 0  # the frame that follows the last one seen
+        self.missing = 0  # frames of gaps; that the sound begins later than the picture is none
         self._most = self.lo + round(MAX_CLIP_S * rate) + 2 * context
         self._gap = round(_GAP_S * rate)
         self._name = name
@@ -138,6 +141,7 @@ class Frames:
         silence = (at if self.hi is None else min(at, self.hi)) - have
         if silence > 0:
             self._blocks.append(np.zeros(silence, np.float32))
+            self.missing += silence if self.next else 0
         self._blocks.append(block[max(have - at, 0) :])
         self.next = end
 
@@ -146,4 +150,4 @@ class Frames:
         samples = np.concatenate([np.zeros(0, np.float32), *self._blocks])
         if self.hi is not None:
             samples = samples[: max(self.hi - self.lo, 0)]
-        return Piece(samples, self.lo, self.next, rate, channels, declared, decoder, error)
+        return Piece(samples, self.lo, self.next, rate, channels, declared, decoder, error, self.missing)

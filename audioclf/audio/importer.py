@@ -86,7 +86,6 @@ def import_clips(
     *,
     files: FileMatch | None = None,
     workers: int | None = None,
-    retry_failed: bool = True,
 ) -> ImportReport:
     """Brings the clips whose audio lies in local files into the store.
 
@@ -100,7 +99,6 @@ def import_clips(
         ledger: where the rows go; opened by the calling thread.
         files: the user's own files for clips, from ``match_files``; they go before a clip's source.
         workers: threads that decode and encode; None: one for each core that this process may use.
-        retry_failed: whether clips that failed before are tried again.
 
     Returns:
         What became of all ``clips``.
@@ -116,10 +114,7 @@ def import_clips(
     for key, clip in reversed(by_key.items()):
         piece = pieces.get(key) or _own_file(clip)
         row, stored = rows.get(key), store.path(key).exists()
-        if row is not None and row.state is State.FAILED:
-            wanted = retry_failed
-        else:
-            wanted = row is None or not stored or (piece is not None and _changed(row, piece.path))
+        wanted = row is None or row.state is State.FAILED or not stored or _changed(row, piece)
         if piece is not None and wanted:
             jobs.append((clip, piece, row.attempts if row else 0))
             if row is not None and row.sha256:
@@ -193,9 +188,9 @@ def _own_file(clip: Clip) -> LocalPiece | None:
     return None if is_url(clip.source) else LocalPiece(Path(clip.source), clip.start, clip.end)
 
 
-def _changed(row: LedgerRow, path: Path) -> bool:
+def _changed(row: LedgerRow, piece: LocalPiece | None) -> bool:
     """Whether a file is there and is another than the row's audio was cut from; a vanished file is no reason."""
-    now = _fingerprint(path)
+    now = _fingerprint(piece.path) if piece else None
     return now is not None and row.source_size is not None and now != (row.source_size, row.source_mtime_ns)
 
 

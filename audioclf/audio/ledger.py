@@ -66,7 +66,7 @@ class LedgerRow:
         source: URL or path, as the manifest has it.
         start_s: in seconds.
         end_s: in seconds; None means to the end of the recording.
-        state: ok, partial (shorter than asked), silent, or failed.
+        state: ok, partial (shorter than asked, or with a hole), silent, or failed.
         failure: the failure's class where ``state`` is failed.
         http_status: the server's last answer, for audio from the web.
         attempts: how often it was tried, this time included.

@@ -50,9 +50,9 @@ class AudioStore:
         """Stores a clip's audio and says what it is; the caller puts the row into the ledger afterwards.
 
         What was encoded is decoded again and compared before it gets its name. The state is ``silent`` where all 16-bit
-        samples are equal, ``partial`` where the length is off by more than 20 ms from what was asked, else ``ok``. The
-        row's sha256 is of the *samples* (little-endian int16), not of the file: another FLAC encoder gives other bytes
-        for the same sound.
+        samples are equal, ``partial`` where the length is off by more than 20 ms from what was asked or more than that
+        is missing within, else ``ok``. The row's sha256 is of the *samples* (little-endian int16), not of the file:
+        another FLAC encoder gives other bytes for the same sound.
 
         Args:
             clip: whose audio it is.
@@ -74,7 +74,8 @@ class AudioStore:
         self._commit(path, encoded.getbuffer())
 
         off = abs(decoded.duration_s - decoded.asked_s) > LENGTH_TOLERANCE_S
-        state = State.SILENT if (pcm == pcm[0]).all() else State.PARTIAL if off else State.OK
+        partial = off or decoded.missing_s > LENGTH_TOLERANCE_S
+        state = State.SILENT if (pcm == pcm[0]).all() else State.PARTIAL if partial else State.OK
         notes = [f"{decoded.duration_s:.3f} s of {decoded.asked_s:.3f} s"] if off else []
         return replace(
             LedgerRow.of(clip, state, message="; ".join([*notes, *filter(None, [decoded.note])])),

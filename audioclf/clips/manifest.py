@@ -42,6 +42,14 @@ class Manifest:
     format: str = ""
     synthetic: bool = False
 
+    def lines(self) -> list[str]:
+        """What was read and what was left out, for people."""
+        form = f" (format {self.format})" if self.format else ""
+        lines = [f"{self.table}{form}: {len(self.clips)} clips"]
+        if self.bad_rows:
+            lines.append(f"{len(self.bad_rows)} bad rows skipped, e.g. {self.bad_rows[0]}")
+        return lines + self.selection.lines()
+
 
 def read_manifest(data: DataConfig, cache: Path) -> Manifest:
     """Reads the clips that the ``data`` section names and chooses; the demo's recordings are synthesised first.

@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,8 +20,8 @@ from audioclf.clips.clip import Clip
 from audioclf.config import FetchConfig, Launcher
 from audioclf.console import ProgressBar, console, progress_bar
 from audioclf.fetch.crew import Crew, crew_of
-from audioclf.fetch.failures import FailureClass, Reason, class_of
-from audioclf.fetch.pace import Block, SitePace
+from audioclf.fetch.failures import FailureClass, class_of
+from audioclf.fetch.pace import SitePace, block_of, known_sites
 from audioclf.fetch.plan import duration, recordings_of, seconds_for, wanted
 from audioclf.fetch.recording import Outcome, Recording
 from audioclf.fetch.report import MB, FetchReport
@@ -81,10 +81,11 @@ def fetch_clips(
             sites = Counter[str]()
             now = time.time()
             for recording, at in recordings_of(wanted(clips, store, ledger, access, retry, now), now):
-                loop.schedule.add(recording, at)
-                sites[recording.site] += at <= now
-            takes = duration(seconds_for(sites, config))
-            console.print(f"fetch: {sites.total()} recordings, about {takes}; Ctrl-C keeps what is done", markup=False)
+                loop.add(recording, at)
+                sites[recording.site] += at <= now + config.patience
+            if count := sites.total():  # nothing may be left by one that we waited for
+                takes = duration(seconds_for(sites, config))
+                console.print(f"fetch: {count} recordings, about {takes}; Ctrl-C keeps what is done", markup=False)
             try:
                 loop.run()
             finally:
@@ -110,19 +111,26 @@ class _Loop:
         self._crew, self._ledger, self._config, self._access, self._report = crew, ledger, config, access, report
         self._rng = random.Random()
         self._paces: dict[str, SitePace] = {}
-        self._sites = {site.site: site for site in ledger.get_sites() if not _lifted(site, retry)}  # by lane
+        self._retry, self._sites = retry, known_sites(ledger, retry)  # sites by lane
         self._busy: list[WorkerHandle] = []
         self._idle: list[WorkerHandle] = []
         self._again: dict[str, list[tuple[Clip, float]]] = defaultdict(list)  # of recordings under way, by URL
+        self._put_off: set[str] = set()  # audio keys of clips that wait and are left to a later call
         self._failed_now: dict[str, FailureClass] = {}  # by audio key
         self._failed = Counter[FailureClass]()
         self._started = time.monotonic()
         self._waits_s = 0.0  # with nothing under way
 
+    def add(self, recording: Recording, not_before: float) -> None:
+        """Lets a recording wait, at most until the call ends; ``not_before`` in seconds since 1970."""
+        self.schedule.add(recording, not_before)
+        if self._is_late(not_before):
+            self._put_off.update(clip.audio_key for clip in recording.clips)
+
     def run(self) -> None:
         """Fetches until nothing is left that can be done now."""
         try:
-            with progress_bar("fetch", self.schedule.clips, "clips") as bar:
+            with progress_bar("fetch", self._to_go(), "clips") as bar:
                 while self._start() or self._busy:
                     if self._busy:
                         self._listen()
@@ -230,6 +238,7 @@ class _Loop:
             if outcome.row is not None:
                 rows.append(replace(outcome.row, attempts=previous.attempts + 1 if previous else 1))
                 self._report.fetched += 1
+                self._put_off.discard(key)
                 self._count_failed(key, None)
                 pace.succeeded()
                 continue
@@ -243,8 +252,11 @@ class _Loop:
                 self._keep(lane)
             if block is not None and block.stops_workers:
                 stopped.add(lane)
+            self._put_off.discard(key)
             if row.next_retry is not None and kind is not FailureClass.ENVIRONMENT:  # which lasts as long as we do
                 self._again[recording.url].append((outcome.clip, row.next_retry))
+                if self._is_late(row.next_retry):
+                    self._put_off.add(key)
         self._ledger.put_many(rows)
         return stopped
 
@@ -258,11 +270,10 @@ class _Loop:
 
     def _pace_of(self, lane: str) -> SitePace:
         if lane not in self._paces:
-            kept = self._sites.get(lane)
-            block = None
-            if kept is not None and kept.blocked_until is not None and kept.reason is not None:
-                block = Block(kept.blocked_until, Reason(kept.reason), kept.message or "")
-            self._paces[lane] = SitePace(self._config, self._rng, (kept and kept.next_start) or 0.0, block)
+            kept = self._sites.get(lane, Site(lane))
+            if self._retry and lane in self._sites:
+                self._ledger.put_site(kept)  # a block that the user took off is none for the next call either
+            self._paces[lane] = SitePace(self._config, self._rng, kept.next_start or 0.0, block_of(kept))
         return self._paces[lane]
 
     def _keep(self, lane: str) -> None:
@@ -272,23 +283,25 @@ class _Loop:
         until, reason, message = (block.until, block.reason, block.message) if block else (None, None, None)
         self._ledger.put_site(Site(lane, until, reason, message, pace.arrival))
 
+    def _is_late(self, at: float) -> bool:
+        """Whether the time is too far off to be waited for."""
+        return at > time.time() + self._config.patience
+
+    def _to_go(self) -> int:
+        """Clips that this call still has to do, as far as is known."""
+        waiting = self.schedule.clips + sum(map(len, self._again.values()))
+        return waiting + sum(len(worker.unanswered) for worker in self._busy) - len(self._put_off)
+
     def _show(self, bar: ProgressBar) -> None:
-        to_go = self.schedule.clips + sum(len(worker.unanswered) for worker in self._busy)
-        to_go += sum(map(len, self._again.values()))
         failed = ", ".join(f"{n} {kind}" for kind, n in (+self._failed).most_common())
         rate = self._report.received / MB / max(time.monotonic() - self._started, 1e-9)
         counts = f"{self._report.fetched} ok, {failed}" if failed else f"{self._report.fetched} ok"
         waits = f", waiting {duration(self._waits_s)}" if self._waits_s > _HEARTBEAT_S else ""
-        bar.advance(max(bar.total - to_go - bar.done, 0), f"{rate:.1f} MB/s, {counts}{waits}")
+        bar.advance(max(bar.total - self._to_go() - bar.done, 0), f"{rate:.1f} MB/s, {counts}{waits}")
 
 
 def _lane(worker: WorkerHandle) -> str:
     return lane_of(worker.recording.site, worker.address) if worker.recording else ""
-
-
-def _lifted(site: Site, retry: frozenset[FailureClass]) -> bool:
-    """Whether the user asks to try a stopped site again now."""
-    return site.reason is not None and class_of(site.reason) in retry
 
 
 @contextmanager
@@ -310,4 +323,5 @@ def _notice(marker: Path) -> None:
     """What everyone should have read once, before the first fetch into a cache."""
     if not marker.exists():
         console.print(NOTICE, markup=False)
-        write_text(marker, NOTICE)
+        with suppress(OSError):  # a folder that cannot be written is the store's to explain
+            write_text(marker, NOTICE)

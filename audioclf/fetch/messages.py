@@ -12,7 +12,7 @@ MAX_READ = 10_000  # characters of a message that are looked at
 # In order: the first that is found decides. The words are those of yt-dlp's source and, where it hands on what a site
 # says, the site's; lower case, straight apostrophes, addresses left out.
 _SAYS: tuple[tuple[str, Reason], ...] = (
-    (r"impersonat", Reason.NO_IMPERSONATION),
+    (r"impersonat|phantomjs not found", Reason.UNSUPPORTED),
     (r"not a bot|ip (is likely being|address is) blocked|ip address is unable|anti-bot challenge", Reason.BOT_CHECK),
     (r"captcha", Reason.CAPTCHA),
     # YouTube's "this content isn't available" means the session, "this video isn't available" the video
@@ -20,7 +20,7 @@ _SAYS: tuple[tuple[str, Reason], ...] = (
         r"rate.?limit|too many requests|request is (blocked|rejected) by server|this content isn't available",
         Reason.RATE_LIMITED,
     ),
-    (r"javascript runtime|challenge solving failed|phantomjs not found", Reason.NO_JS_RUNTIME),
+    (r"javascript runtime|challenge solving failed", Reason.NO_JS_RUNTIME),
     (r"account.* (terminated|closed|suspended|deleted)|closed their .*account", Reason.TERMINATED),
     # before the country: "Learn more about combating hate speech in your country."
     (r"removed (by|for|due)|violat", Reason.REMOVED),
@@ -35,7 +35,7 @@ _SAYS: tuple[tuple[str, Reason], ...] = (
         r"members.only|premium|channel's members|for members|join this channel|subscri(be|ption)|purchase|payment|\bpaid\b",
         Reason.MEMBERS_ONLY,
     ),
-    (r"fragment \d+ not found", Reason.INCOMPLETE),
+    (r"fragment \d+ not found|did not get any data blocks", Reason.INCOMPLETE),
     (r"temporarily unavailable|server error|something went wrong|try again later", Reason.SERVER_ERROR),
     (
         r"requested format|no (video|audio) formats|only images are available|available on this app|pycryptodome",

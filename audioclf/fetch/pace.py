@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from audioclf.audio.ledger import Ledger, Site
 from audioclf.config import FetchConfig
 from audioclf.fetch.failures import MAX_RETRY_AFTER_S, FailureClass, Fault, Reason, class_of
 
@@ -131,6 +132,34 @@ class SitePace:
         self._outages += 1
         recordings.clear()
         return now + min(FIRST_OUTAGE_S * 2.0 ** (self._outages - 1), HOUR_S)
+
+
+def block_of(site: Site) -> Block | None:
+    """The block that an earlier call left behind."""
+    if site.blocked_until is None or site.reason is None:
+        return None
+    return Block(site.blocked_until, Reason(site.reason), site.message or "")
+
+
+def known_sites(ledger: Ledger, retry: frozenset[FailureClass]) -> dict[str, Site]:
+    """What earlier calls left behind, by lane.
+
+    Args:
+        ledger: where they wrote it.
+        retry: what the user asks to try again now: blocks of these classes are taken off; the hourly cap stays.
+    """
+    return {
+        site.site: replace(site, blocked_until=None, reason=None, message=None)
+        if site.reason is not None and class_of(site.reason) in retry
+        else site
+        for site in ledger.get_sites()
+    }
+
+
+def standing_blocks(ledger: Ledger, retry: frozenset[FailureClass], now: float) -> dict[str, Block]:
+    """The sites that the next call will leave alone, by lane."""
+    blocks = ((lane, block_of(site)) for lane, site in known_sites(ledger, retry).items())
+    return {lane: block for lane, block in blocks if block is not None and block.until > now}
 
 
 def interval_s(per_hour: int | None) -> float:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     ROBOTS = "robots"  # the server's X-Robots-Tag says no
     REDIRECT_LOOP = "redirect_loop"
     TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"  # a site that only answers browsers, or whose extractor needs PhantomJS
     BROKEN = "broken"  # the server gave all its bytes, and they are no usable audio
     # conditional
     GEO = "geo"
@@ -56,7 +57,6 @@ class Reason(StrEnum):
     # environment
     NO_JS_RUNTIME = "no_js_runtime"
     NO_FORMAT = "no_format"
-    NO_IMPERSONATION = "no_impersonation"
     # transient
     TIMEOUT = "timeout"
     CONNECTION = "connection"  # DNS, refused, reset, TLS
@@ -86,11 +86,12 @@ _REASONS: dict[FailureClass, tuple[Reason, ...]] = {
         Reason.ROBOTS,
         Reason.REDIRECT_LOOP,
         Reason.TOO_LARGE,
+        Reason.UNSUPPORTED,
         Reason.BROKEN,
     ),
     FailureClass.CONDITIONAL: (Reason.GEO, Reason.AGE, Reason.LOGIN, Reason.PRIVATE_ADDRESS),
     FailureClass.SESSION: (Reason.BOT_CHECK, Reason.CAPTCHA, Reason.RATE_LIMITED),
-    FailureClass.ENVIRONMENT: (Reason.NO_JS_RUNTIME, Reason.NO_FORMAT, Reason.NO_IMPERSONATION),
+    FailureClass.ENVIRONMENT: (Reason.NO_JS_RUNTIME, Reason.NO_FORMAT),
     FailureClass.TRANSIENT: (
         Reason.TIMEOUT,
         Reason.CONNECTION,

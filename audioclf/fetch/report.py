@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from audioclf.errors import EXIT_OK, EXIT_RETRY_LATER
@@ -49,10 +50,15 @@ class FetchReport:
         if self.tried:
             failed = f", {sum(self.failed.values())} failed" if self.failed else ""
             lines.append(f"fetched {self.fetched} clips{failed}: {self.received / MB:.1f} MB in {self.seconds:.0f} s")
-        lines += self.status.lines()
-        for site, block in self.blocks.items():
-            until = "" if math.isinf(block.until) else f" until {when(block.until).removeprefix('at ')}"
-            lines.append(f"{site} is left alone{until}: {block.reason}: {block.message}")
-            if class_of(block.reason) is FailureClass.ENVIRONMENT:
-                lines.append("  `python -m audioclf doctor` says what is missing and how to mend it")
-        return lines
+        return [*lines, *self.status.lines(), *block_lines(self.blocks)]
+
+
+def block_lines(blocks: Mapping[str, Block]) -> list[str]:
+    """Which sites are left alone, until when and why, for people."""
+    lines = []
+    for site, block in blocks.items():
+        until = "" if math.isinf(block.until) else f" until {when(block.until).removeprefix('at ')}"
+        lines.append(f"{site} is left alone{until}: {block.reason}: {block.message}")
+        if class_of(block.reason) is FailureClass.ENVIRONMENT:
+            lines.append("  `python -m audioclf doctor` says what is missing and how to mend it")
+    return lines

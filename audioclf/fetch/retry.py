@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.request import getproxies
 
 from audioclf.audio.ledger import LedgerRow, State
 from audioclf.clips.clip import Clip
@@ -115,8 +116,9 @@ def access_of(config: FetchConfig) -> str:
             cookies = (config.cookies, status.st_size, status.st_mtime_ns)
         except (OSError, ValueError, RuntimeError):  # it is not there, which the session tells the user
             pass
+    proxy = sorted(getproxies().items()) if config.proxy is None else config.proxy
     tools = [(name, _version(name)) for name in _TOOLS]
-    return f"{_digest(cookies, config.proxy, config.allow_private)}-{_digest(tools, shutil.which('deno'))}"
+    return f"{_digest(cookies, proxy, config.allow_private)}-{_digest(tools, shutil.which('deno'))}"
 
 
 def _until_confirmed(previous: LedgerRow | None, now: float) -> float | None:

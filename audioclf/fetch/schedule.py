@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from audioclf.fetch.pace import SitePace
 from audioclf.fetch.recording import Recording
@@ -99,10 +99,6 @@ class Schedule:
             ),
             default=None,
         )
-
-    def waiting(self) -> Iterator[Recording]:
-        """All recordings that wait, in no particular order."""
-        return (recording for line in self._lines.values() for _, _, recording in line)
 
     def _heap_of(self, address: str) -> list[tuple[float, str]]:
         if address not in self._heaps:

@@ -21,7 +21,7 @@ from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
 from audioclf.clips.clip import Clip, is_url
 from audioclf.console import console
-from audioclf.errors import shown
+from audioclf.errors import UserError, shown
 from audioclf.fetch.failures import FailureClass, class_of
 from audioclf.fetch.retry import is_due
 from audioclf.files import replacing
@@ -152,15 +152,23 @@ def write_failures(path: Path, clips: Iterable[Clip], store: AudioStore, ledger:
     """Writes every failed clip as a row of a CSV file, whole or not at all; how many there are.
 
     Cells that a spreadsheet would take for a formula get a leading apostrophe: titles and messages are strangers'.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     count = 0
-    with replacing(path) as file:
-        writer = csv.writer(codecs.getwriter("utf-8")(file))
-        writer.writerow(_HEADER)
-        for clip, row in look_up(clips, store, ledger):
-            if row is not None and row.state is State.FAILED:
-                count += 1
-                writer.writerow(map(_cell, _failure(clip, row)))
+    try:
+        with replacing(path) as file:
+            writer = csv.writer(codecs.getwriter("utf-8")(file))
+            writer.writerow(_HEADER)
+            for clip, row in look_up(clips, store, ledger):
+                if row is not None and row.state is State.FAILED:
+                    count += 1
+                    writer.writerow(map(_cell, _failure(clip, row)))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}", "the ledger has it all; run again with --status"
+        ) from None
     return count
 
 

@@ -25,6 +25,7 @@ STREAM_NAME = "stream"
 """Of the temporary folder for fragments; it stands in the store's own folder."""
 
 _BLOCK = 1 << 16
+_HEAD = 64
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -121,6 +122,12 @@ class _Fragments(FragmentFD):
     def _prepare_frag_download(self, ctx: dict[str, Any]) -> None:
         super()._prepare_frag_download(ctx)
         ctx["dl"].report_retry = self.report_retry
+
+    def _append_fragment(self, ctx: dict[str, Any], frag_content: bytes) -> None:
+        """Refuses a web page, as servers give it with status 200 for what they do not have; decoders pass over it."""
+        if frag_content[:_HEAD].lstrip().startswith(b"<"):
+            raise FetchError(Fault(Reason.INCOMPLETE, "a web page where a fragment of the stream should be"))
+        super()._append_fragment(ctx, frag_content)
 
     def report_retry(self, err: Exception, count: int, retries: int, *args: Any, **kwargs: Any) -> None:
         """Gives up with the error itself; yt-dlp would with words about it."""

@@ -169,9 +169,12 @@ class Worker(WorkerHandle):
 
     def kill(self) -> None:
         """Ends the process and all that it started; returns when it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: PermissionError for a zombie's group
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process.returncode is None:  # once it has been waited for, its number may be another's
+            with contextlib.suppress(
+                ProcessLookupError, PermissionError
+            ):  # macOS: PermissionError for a zombie's group
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
         self.connection.close()
         self._errors.close()
 

@@ -110,7 +110,7 @@ class RunFolder:
         Returns:
             The new place, or None where there was nothing to keep.
         """
-        if not self.path.is_dir() or not any(p.name != ".lock" for p in self.path.iterdir()):
+        if not self.path.is_dir() or not any(self.path.iterdir()):
             return None
         for n in range(1, 10_000):
             aside = self.path.with_name(f"{self.path.name}.old{n}")

@@ -13,6 +13,7 @@ from audioclf.config import SPLITS
 from audioclf.console import console
 from audioclf.training.fit import Run
 
+_CLASSES_SHOWN = 40
 CHANCE_P = 0.05  # above it, shuffled predictions do as well too often for the score to mean anything
 
 
@@ -64,8 +65,11 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
             lines.append(
                 f"  {coverage['retriable']} can be tried again: `python -m audioclf fetch` with the same data keys"
             )
-        thin = [f"{c} {n['usable']}/{n['rows']}" for c, n in coverage["per_class"].items() if n["usable"] < n["rows"]]
-        lines.append(f"  by class: {', '.join(thin)}")
+        thin = [(c, n) for c, n in coverage["per_class"].items() if n["usable"] < n["rows"]]
+        thin.sort(key=lambda item: item[1]["usable"] / item[1]["rows"])
+        shares = [f"{c} {n['usable']}/{n['rows']}" for c, n in thin[:_CLASSES_SHOWN]]
+        more = f" and {len(thin) - _CLASSES_SHOWN} more (result.json has all)" if thin[_CLASSES_SHOWN:] else ""
+        lines.append(f"  by class: {', '.join(shares)}{more}")
     if data["bad_rows"]:
         lines.append(f"{len(data['bad_rows'])} bad rows skipped, e.g. {data['bad_rows'][0]}")
     lines += Selection(**data["selection"]).lines()

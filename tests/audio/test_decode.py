@@ -4,6 +4,7 @@ import wave
 from io import FileIO
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -166,6 +167,24 @@ def test_an_mp4_without_its_index_is_called_truncated(containers):
     assert caught.value.failure == Failure.TRUNCATED
 
 
+@pytest.mark.parametrize("extension", ["mka", "m4a", "ts"])
+def test_a_gap_in_the_file_is_silence_that_is_told(tmp_path, noise, encode, extension):
+    path = encode(tmp_path / f"whole.{extension}", noise(3.0, 48_000), 48_000, "aac")
+    cut = tmp_path / f"gap.{extension}"
+    with av.open(str(path)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.size and not 1.0 < packet.pts * packet.time_base - (source.start_time or 0) / 1e6 < 2.0:
+                packet.stream = stream
+                target.mux(packet)
+    assert decode(path, 0.5, 2.5, CANONICAL_RATE).missing_s == 0
+    assert decode(cut, 0.0, 0.9, CANONICAL_RATE).missing_s == 0
+    decoded = decode(cut, 0.5, 2.5, CANONICAL_RATE)
+    assert decoded.duration_s == pytest.approx(2.0)
+    assert decoded.missing_s == pytest.approx(1.0, abs=0.06)
+    assert "missing within" in decoded.note
+
+
 def test_a_header_of_18_days_costs_no_memory(containers, tmp_path):
     content = bytearray((containers / "a.flac").read_bytes())
     content[21] |= 0x0F  # FLAC's 36 bits of "total samples"
@@ -309,6 +328,27 @@ def test_an_open_file_gives_what_its_path_gives(containers, name, start_s, end_s
     assert np.abs(decoded.samples[:n] - expected.samples[:n]).max() < 1e-5
     if decoded.decoder == expected.decoder:
         assert np.array_equal(decoded.samples, expected.samples)
+
+
+class Trickling(FileIO):
+    """A file that comes in blocks of 1,000 bytes, of which no read gives more than the rest."""
+
+    def read(self, size=-1):
+        rest = 1000 - self.tell() % 1000
+        return super().read(rest if size < 0 else min(size, rest))
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [("a.wav", "PCM_16"), ("a.wav", "PCM_24"), ("a.wav", "IMA_ADPCM"), ("a.aiff", "PCM_24"), ("a.flac", "PCM_24")],
+)
+def test_a_stream_may_give_fewer_bytes_than_asked_for(tmp_path, noise, name, subtype):
+    soundfile.write(tmp_path / name, noise(1.5, 44_100), 44_100, subtype)
+    with Trickling(tmp_path / name) as file:
+        decoded = decode(file, 0.1, 1.1, CANONICAL_RATE, name="the stream")
+    expected = decode(tmp_path / name, 0.1, 1.1, CANONICAL_RATE)
+    assert np.array_equal(decoded.samples, expected.samples)
+    assert decoded.note == expected.note
 
 
 class Breaking(FileIO):

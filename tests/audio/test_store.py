@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,13 @@ def test_sha256_is_of_the_samples_whatever_the_encoder_wrote(store, noise):
 
 def test_full_scale_does_not_wrap():
     assert to_pcm(np.array([1.0, -1.0, 32767 / 32768], np.float32)).tolist() == [32767, -32768, 32767]
+
+
+def test_a_clip_with_a_hole_is_partial(store, noise):
+    whole = decoded(noise(1.0), note="0.500 s are missing within it")
+    row = store.write(CLIP, replace(whole, missing_s=0.5))
+    assert (row.state, row.message) == (State.PARTIAL, whole.note)
+    assert store.write(CLIP, replace(whole, missing_s=0.01)).state is State.OK
 
 
 @pytest.mark.parametrize("level", [0.0, 0.25, 1e-6])

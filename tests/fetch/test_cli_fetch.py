@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from audioclf.audio.ledger import Ledger, LedgerRow
+from audioclf.audio.ledger import Ledger, LedgerRow, Site
 from audioclf.audio.store import AudioStore, pcm_sha256, read_pcm
+from audioclf.cli import main
 from audioclf.clips.clip import Clip
 from audioclf.clips.manifest import read_manifest
 from audioclf.config import CsvData
@@ -226,3 +227,22 @@ def test_kill_9_at_any_moment_loses_nothing_and_repeats_nothing(
         path.name for path in (tmp_path / "cache").iterdir() if path.suffix not in {".sqlite-shm", ".sqlite-wal"}
     } == {*("audio", "ledger.sqlite", ".ledger.sqlite.fetch.lock", ".fetch-notice", "failures.csv")}
     assert processes_in(tmp_path) == []
+
+
+def test_plan_and_status_tell_what_was_left_out_and_which_site_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, cache = tmp_path / "links.csv", tmp_path / "cache"
+    table.write_text("url,start,end,labels\nhttps://x.org/a,0,1,a|b\nhttps://x.org/b,5,1,a\n")
+    with Ledger(cache / "ledger.sqlite") as ledger:
+        ledger.put_site(Site("x.org", time.time() + 7200, "rate_limited", "slow down"))
+        ledger.put_site(Site("y.org", time.time() - 1, "rate_limited", "slow down"))
+    command = ["data=links", f"data.csv={table}", f"paths.cache={cache}", "data.on_bad_row=skip"]
+    for look in ("--plan", "--status"):
+        assert main(["fetch", look, *command]) == EXIT_OK
+        printed = capsys.readouterr().out
+        assert f"{table} (format columns): 1 clips" in printed and "1 bad rows skipped, e.g. " in printed
+        assert "1 clips with several labels: the first label was kept" in printed
+        assert "x.org is left alone until" in printed and "y.org" not in printed
+    assert main(["fetch", "--plan", "--retry", "session", *command]) == EXIT_OK
+    assert "left alone" not in capsys.readouterr().out

@@ -175,6 +175,21 @@ SAID = [  # what the sites' extractors say, by way of yt-dlp's own methods
     (no_formats("Video unavailable. This content isn't available."), Reason.RATE_LIMITED),
     (stop(ExtractorError("You have exceeded the rate limit. Try again later", expected=True)), Reason.RATE_LIMITED),
     (
+        stop(ExtractorError("Request is blocked by server (412), please wait and try later.", expected=True)),
+        Reason.RATE_LIMITED,
+    ),
+    (stop(ExtractorError("Request is rejected by server (352)", expected=True)), Reason.RATE_LIMITED),
+    (stop(ExtractorError("Your IP address is unable to access the Reddit API", expected=True)), Reason.BOT_CHECK),
+    (stop(ExtractorError("Access token has expired or been invalidated", expected=True)), Reason.LOGIN),
+    (
+        stop(
+            ExtractorError(
+                "Required cookies for the auth-id.nfl.com domain were not found among passed cookies", expected=True
+            )
+        ),
+        Reason.LOGIN,
+    ),
+    (
         no_formats(f"Sign in to confirm your age. This video may be inappropriate for some users. {LOGIN_HINT}"),
         Reason.AGE,
     ),
@@ -227,7 +242,8 @@ SAID = [  # what the sites' extractors say, by way of yt-dlp's own methods
         stop(ExtractorError("No supported JavaScript runtime could be found. Only deno is enabled by default")),
         Reason.NO_JS_RUNTIME,
     ),
-    (stop(ExtractorError('Impersonate target "chrome" is not available.', expected=True)), Reason.NO_IMPERSONATION),
+    (stop(ExtractorError('Impersonate target "chrome" is not available.', expected=True)), Reason.UNSUPPORTED),
+    (stop(ExtractorError("PhantomJS not found, Please download it from its site", expected=True)), Reason.UNSUPPORTED),
     (
         stop(
             ExtractorError(
@@ -235,7 +251,7 @@ SAID = [  # what the sites' extractors say, by way of yt-dlp's own methods
                 "dependency if possible. If you are using a data center IP or VPN/proxy, your IP may be blocked."
             )
         ),
-        Reason.NO_IMPERSONATION,
+        Reason.UNSUPPORTED,
     ),
     (stop(ExtractorError("Failed to extract any player response")), Reason.CONNECTION),
     (no_formats("An error occurred. Please try again later."), Reason.SERVER_ERROR),
@@ -296,7 +312,7 @@ OTHERS = [
     (EntryNotInPlaylist(), Reason.PLAYLIST),
     (CookieLoadError("no cookies"), Reason.LOGIN),
     (NoSupportingHandlers([], [TimeoutError("timed out")]), Reason.TIMEOUT),
-    (RequestError("Impersonate target is not available"), Reason.NO_IMPERSONATION),
+    (RequestError("Impersonate target is not available"), Reason.UNSUPPORTED),
     (DownloadError("ERROR: Unable to download video: HTTP Error 503: Service Unavailable"), Reason.SERVER_ERROR),
     (DownloadError("ERROR: fragment 1 not found, unable to continue"), Reason.INCOMPLETE),
     (TimeoutError("timed out"), Reason.TIMEOUT),

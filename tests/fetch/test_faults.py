@@ -258,8 +258,12 @@ def test_a_recording_that_truly_ends_early_gives_a_partial_clip(
     assert row.duration_s == pytest.approx(1.72, abs=0.01)
 
 
-def test_a_file_of_unstated_length_that_ends_early_gives_no_partial_clip(fetch: Callable, media: Callable) -> None:
-    content = media("wav").read_bytes()
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+@pytest.mark.parametrize("length", [None, "5, 5"])
+def test_a_file_of_unstated_length_that_ends_early_gives_no_partial_clip(
+    fetch: Callable, media: Callable, kind: str, length: str | None
+) -> None:
+    content = media(kind).read_bytes()
     content = content[: len(content) * 2 // 3]
 
     class HangsUp(BaseHTTPRequestHandler):
@@ -269,16 +273,19 @@ def test_a_file_of_unstated_length_that_ends_early_gives_no_partial_clip(fetch: 
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "audio/wav")
+            if length:
+                self.send_header("Content-Length", length)
             self.end_headers()
             with contextlib.suppress(OSError):
                 self.wfile.write(content)
 
     with HTTPServer(("127.0.0.1", 0), HangsUp) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        whole, broken = fetch(f"http://127.0.0.1:{server.server_port}/a.wav", (2, 4), (20, 25))
+        url = f"http://127.0.0.1:{server.server_port}/a.{kind}"
+        whole, *broken = fetch(url, (2, 4), (0, None), (20, 25), (20.4, 21), (28, 30))
         server.shutdown()
     assert whole.row.state == State.OK
-    assert broken.fault and broken.fault.reason == Reason.INCOMPLETE, broken
+    assert [outcome.fault and outcome.fault.reason for outcome in broken] == [Reason.INCOMPLETE] * 4
 
 
 def test_a_clip_without_an_end_reaches_the_recordings_end(fetch: Callable, media_server: Any, media: Callable) -> None:
@@ -296,6 +303,17 @@ def test_a_clip_needs_no_more_bytes_than_it_may(
             clip = Clip(id="c", source=url, start=0, end=30, labels=("x",), group="g")
             [outcome] = fetch_recording(Recording(url, "127.0.0.1", (clip,)), small, store)
             assert outcome.fault.reason == Reason.TOO_LARGE
+
+
+def test_a_clip_that_needs_too_many_bytes_costs_the_others_nothing(
+    store: AudioStore, media_server: Any, media: Callable
+) -> None:
+    url = media_server.url(media("wav"))
+    long, short = (Clip("c", url, start, end, ("x",), "g") for start, end in ((0, 25), (26, 27)))
+    with Session(config(max_mb=0.3)) as small:
+        first, second = fetch_recording(Recording(url, "127.0.0.1", (long, short)), small, store)
+    assert first.fault.reason == Reason.TOO_LARGE
+    assert second.row and second.row.state == State.OK
 
 
 def test_a_store_that_cannot_be_written_ends_the_fetch(

@@ -9,15 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from audioclf.audio.ledger import Ledger, LedgerRow, State
+from audioclf.audio.ledger import Ledger, LedgerRow, Site, State
 from audioclf.audio.store import AudioStore, pcm_sha256, read_pcm
 from audioclf.clips.clip import Clip
 from audioclf.config import FetchConfig
+from audioclf.console import ProgressBar
 from audioclf.errors import EXIT_OK, EXIT_RETRY_LATER, UserError
 from audioclf.fetch.failures import FailureClass, Reason
 from audioclf.fetch.fetch import fetch_clips
@@ -199,4 +201,51 @@ def test_a_refusal_that_needs_another_access_is_tried_when_that_changes(
     assert place.reasons(clips) == [Reason.PRIVATE_ADDRESS] and report.exit_code == EXIT_OK
     assert not media_server.requests(clips[0].source)
     assert not fetch_clips(clips, place.store, place.ledger, config_of(allow_private=False)).tried
+    assert fetch_clips(clips, place.store, place.ledger, config_of()).fetched == 1
+
+
+def test_progress_counts_what_this_call_still_has_to_do_and_not_what_waits_for_another_day(
+    media: Any, media_server: Any, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = [clip_of(f"gone{i}", media_server.url(media("opus"), "404")) for i in range(2)]
+    bars: list[ProgressBar] = []
+    advance = ProgressBar.advance
+
+    def watch(bar: ProgressBar, n: int = 1, note: str = "") -> None:
+        advance(bar, n, note)
+        bars.append(bar)
+
+    monkeypatch.setattr(ProgressBar, "advance", watch)
+    fetch_clips(gone, place.store, place.ledger, config_of())
+    assert (bars[-1].done, bars[-1].total) == (2, 2), "failed for today"
+    good = clip_of("good", media_server.url(media("opus")))
+    fetch_clips([*gone, good], place.store, place.ledger, config_of())
+    assert (bars[-1].done, bars[-1].total) == (1, 1), "those of tomorrow are none of this call's"
+    assert "fetch: 1 recordings" in capsys.readouterr().out
+
+
+def test_a_call_that_finds_nothing_left_to_do_announces_nothing(
+    media: Any, media_server: Any, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two clips of one recording: it waits for the later one, and that is beyond our patience."""
+    url = media_server.url(media("opus"), "500")
+    clips = [clip_of("a", url), clip_of("b", url, 5.0)]
+    rows = [LedgerRow.of(clip, State.FAILED, failure=Reason.TIMEOUT) for clip in clips]
+    times = (time.time() + 1, time.time() + 1000)
+    place.ledger.put_many(replace(row, next_retry=at) for row, at in zip(rows, times, strict=True))
+    assert not fetch_clips(clips, place.store, place.ledger, config_of(patience=30.0)).tried
+    assert "fetch: " not in capsys.readouterr().out
+
+
+def test_a_block_that_the_user_takes_off_is_off_for_good_and_the_hourly_cap_stays(
+    media: Any, media_server: Any, place: Place
+) -> None:
+    clips = [clip_of(f"c{i}", media_server.url(media("opus"))) for i in range(2)]
+    filled = time.time() + 10
+    place.ledger.put_site(Site("127.0.0.1", time.time() + 1000, Reason.RATE_LIMITED, "no", filled))
+    assert not fetch_clips(clips, place.store, place.ledger, config_of()).tried
+    session = frozenset({FailureClass.SESSION})
+    assert fetch_clips(clips[:1], place.store, place.ledger, config_of(), retry=session).fetched == 1
+    (site,) = place.ledger.get_sites()
+    assert (site.blocked_until, site.next_start) == (None, filled)
     assert fetch_clips(clips, place.store, place.ledger, config_of()).fetched == 1

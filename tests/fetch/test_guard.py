@@ -200,6 +200,13 @@ def test_a_proxy_may_be_on_this_machine_but_what_it_is_asked_for_may_not(
     for host in ("127.0.0.1", "LOCALHOST.", "a.localhost", "192.168.0.1", "2130706433", "[::1]"):
         with pytest.raises(Refused):
             guarded.urlopen(f"http://{host}:9/x")
+    for host in ("127%2e0%2e0%2e1", "%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1", "127.0.0.1%E3%80%82"):
+        hop = media_server.url(media("wav"), "redirect", host="public.example", to=f"https://{host}:9/x")
+        with pytest.raises(Refused):
+            guarded.urlopen(hop)
+    for host in ("127%2e0%2e0%2e1", "loc%61lhost"):
+        with pytest.raises(Refused):
+            guarded.urlopen(f"http://{host}:9/x")
 
 
 @pytest.mark.parametrize("fault", ["endless", "bomb"])
@@ -352,6 +359,10 @@ def test_the_status_and_what_to_wait_reach_the_fault(
         (["audioclf: noindex"], True),
         (["googlebot: none", "*: noai"], True),
         (["unavailable_after: 25 Jun 2030 15:00:00 PST"], False),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], True),
+        (["noindex, max-snippet: 0"], True),
+        (["max-image-preview: large, noai"], True),
+        (["googlebot: noindex, max-snippet: 0"], False),
         ([], False),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_site_that_refuses_us_is_stopped_at_once_and_for_later_calls(reason: R
 @pytest.mark.parametrize(
     ("reason", "recordings"),
     [
-        *((Reason.FORBIDDEN, REFUSALS), (Reason.NO_FORMAT, REFUSALS), (Reason.NO_IMPERSONATION, REFUSALS)),
+        *((Reason.FORBIDDEN, REFUSALS), (Reason.NO_FORMAT, REFUSALS)),
         *((Reason.CONNECTION, OUTAGES), (Reason.TIMEOUT, OUTAGES), (Reason.SERVER_ERROR, OUTAGES)),
         (Reason.NO_JS_RUNTIME, 1),
     ],

@@ -40,8 +40,7 @@ def big(media_folder):
 
 @pytest.fixture(scope="module")
 def module_reader(guarded, media_server, big):
-    reader = reader_module.RangeReader(guarded.urlopen, media_server.url(big))
-    yield reader
+    return reader_module.RangeReader(guarded.urlopen, media_server.url(big))
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.integers(-40_000, 3_100_000), st.integers(0, 90_000))))
@@ -202,9 +201,12 @@ def test_no_more_is_received_than_allowed_until_more_is(media_server, open_reade
     url = media_server.url(big)
     reader = open_reader(url, max_bytes=100_000)
     with pytest.raises(FetchError) as caught:
-        read_all(reader)
+        reader.readall()
     assert caught.value.fault.reason == Reason.TOO_LARGE
     assert media_server.sent(url) <= 100_000
+    reader.max_bytes = None
+    reader.seek(0)
+    assert reader.readall() == big.read_bytes()
 
 
 def test_a_server_that_drips_runs_out_of_time(media_server, open_reader, path):

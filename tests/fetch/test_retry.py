@@ -216,6 +216,18 @@ def test_access_changes_with_the_tools(monkeypatch, tmp_path):
     assert before != after
 
 
+def test_a_proxy_of_the_environment_counts_where_none_is_configured(monkeypatch):
+    before, own = access_of(config()), access_of(config(proxy="http://h:1"))
+    monkeypatch.setenv("https_proxy", "http://elsewhere:1")
+    assert access_of(config()) != before
+    assert access_of(config(proxy="http://h:1")) == own
+
+
 def test_cookies_that_are_not_there_are_as_none(tmp_path):
-    for absent in (str(tmp_path / "absent"), "a\0b"):
+    for absent in (str(tmp_path / "absent"), "a\0b", "~no-such-user/cookies.txt"):
         assert access_of(config(cookies=absent)) == access_of(config())
+
+
+def test_cookies_may_lie_in_the_home_folder(write_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(write_file("cookies.txt", "# Netscape HTTP Cookie File\n").parent))
+    assert access_of(config(cookies="~/cookies.txt")) != access_of(config())

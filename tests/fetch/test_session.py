@@ -366,6 +366,8 @@ def test_what_a_killed_process_left_of_a_stream_is_removed(tmp_path: Path) -> No
         ("#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST", Reason.NO_MEDIA),
         ("#EXTINF:1,\n404/absent.ts\n#EXT-X-ENDLIST", Reason.CHANGED),
         ("#EXTINF:1,\ncut/short.m4a\n#EXT-X-ENDLIST", Reason.INCOMPLETE),
+        ("#EXTINF:1,\nhtml/short.m4a\n#EXT-X-ENDLIST", Reason.INCOMPLETE),
+        ("#EXTINF:1,\nempty/short.m4a\n#EXT-X-ENDLIST", Reason.INCOMPLETE),
     ],
 )
 def test_streams_that_cannot_be_had_say_why(
@@ -379,7 +381,7 @@ def test_streams_that_cannot_be_had_say_why(
 ) -> None:
     monkeypatch.setitem(session.ydl.params, "retry_sleep_functions", {})
     media("m4a")
-    playlist = media_server.folder / f"{reason}.m3u8"
+    playlist = media_server.folder / f"{reason}-{len(lines)}.m3u8"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{lines}\n")
     session.start_clock()
     with pytest.raises(Exception) as error:  # noqa: PT011

@@ -17,7 +17,7 @@ from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
 from audioclf.clips.clip import Clip
 from audioclf.config import FetchConfig
-from audioclf.errors import EXIT_OK, EXIT_RETRY_LATER
+from audioclf.errors import EXIT_OK, EXIT_RETRY_LATER, UserError
 from audioclf.fetch import status as status_module
 from audioclf.fetch.failures import FailureClass, Fault, Reason
 from audioclf.fetch.pace import Block
@@ -175,3 +175,12 @@ def test_a_report_says_what_came_and_which_sites_are_left_alone_until_when() -> 
     assert "fetched 3 clips, 2 failed: 1.5 MB in 12 s" in text
     assert f"a.org is left alone until {when(now + 3600).removeprefix('at ')}: rate_limited: HTTP Error 429" in text
     assert "b.org is left alone: no_js_runtime" in text and "python -m audioclf doctor" in text
+
+
+def test_a_file_of_failures_that_cannot_be_written_is_said_in_a_line(
+    store: AudioStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "failures.csv").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*failures.csv: Is a directory"):
+        write_failures(tmp_path / "failures.csv", [], store, ledger)
+    assert not [*tmp_path.glob("*.tmp")]

@@ -160,3 +160,12 @@ def test_a_worker_that_cannot_start_is_no_clips_fault(
     with pytest.raises(RuntimeError, match=r"cannot start: .*no such") as refusal:
         all_of(worker)
     assert "\x1b" not in str(refusal.value)
+
+
+def test_a_process_that_is_gone_is_not_killed_again_for_its_number_may_be_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(config_of(), AudioStore(tmp_path))
+    worker.kill()
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("killed a stranger"))
+    worker.kill()
