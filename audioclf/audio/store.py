@@ -114,7 +114,7 @@ def read_flac(path: Path) -> Samples:
     Raises:
         AudioError: there is no such file, or it does not decode to the length its header declares.
     """
-    return read_pcm(path).astype(np.float32) / np.float32(32768)
+    return from_pcm(read_pcm(path))
 
 
 def read_pcm(path: Path) -> Pcm:
@@ -136,6 +136,11 @@ def to_pcm(samples: Samples) -> Pcm:
     scaled = np.rint(samples * np.float32(32768))
     pcm: Pcm = np.minimum(scaled, np.float32(32767)).astype(np.int16)
     return pcm
+
+
+def from_pcm(pcm: Pcm) -> Samples:
+    """16-bit samples ``[n]`` as float32 ones within [-1, 1)."""
+    return pcm.astype(np.float32) / np.float32(32768)
 
 
 def pcm_sha256(pcm: Pcm) -> str:

@@ -75,6 +75,8 @@ class SitePace:
 
     def ready_at(self, now: float) -> float:
         """When the next recording may be started as far as pause and cap go; a block comes on top."""
+        if not self._interval:
+            return self._pause_until
         arrival = min(self.arrival, now + HOUR_S)  # more is no cap's doing but a clock that was set back
         return max(self._pause_until, arrival - self._burst_s)
 

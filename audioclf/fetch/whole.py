@@ -154,6 +154,10 @@ class _Hls(_Fragments, HlsFD):
             raise FetchError(Fault(Reason.DRM, "the stream is encrypted in a way that yt-dlp cannot undo"))
         if "#EXT-X-ENDLIST" not in manifest:
             raise FetchError(Fault(Reason.NO_MEDIA, "a live stream; it has not ended yet"))
+        if "#EXT-X-DISCONTINUITY" in map(
+            str.strip, manifest.splitlines()
+        ):  # inserted advertisements: its seconds are not the recording's
+            raise FetchError(Fault(Reason.UNSUPPORTED, "a stream pieced together, whose clock jumps between pieces"))
         return True
 
 

@@ -234,7 +234,7 @@ def test_a_call_that_finds_nothing_left_to_do_announces_nothing(
     times = (time.time() + 1, time.time() + 1000)
     place.ledger.put_many(replace(row, next_retry=at) for row, at in zip(rows, times, strict=True))
     assert not fetch_clips(clips, place.store, place.ledger, config_of(patience=30.0)).tried
-    assert "fetch: " not in capsys.readouterr().out
+    assert "recordings, about" not in capsys.readouterr().out
 
 
 def test_a_block_that_the_user_takes_off_is_off_for_good_and_the_hourly_cap_stays(

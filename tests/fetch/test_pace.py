@@ -64,6 +64,11 @@ def test_a_clock_that_was_an_age_ahead_costs_an_hour_at_most() -> None:
     assert pace.arrival <= NOW + 3 * HOUR_S
 
 
+def test_a_cap_that_was_taken_off_is_no_longer_waited_for() -> None:
+    config = FetchConfig(sleep=0.0, per_hour=None)
+    assert SitePace(config, random.Random(0), NOW + 600).ready_at(NOW) <= NOW
+
+
 def test_without_sleep_and_cap_nothing_waits() -> None:
     assert starts(pace_of(sleep=0, per_hour=None), 50) == [NOW] * 50
 

@@ -363,6 +363,7 @@ def test_what_a_killed_process_left_of_a_stream_is_removed(tmp_path: Path) -> No
         ("#EXT-X-KEY:METHOD=SAMPLE-AES,URI='key'\n#EXTINF:1,\nshort.m4a\n#EXT-X-ENDLIST", Reason.DRM),
         ('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://key"\n#EXTINF:1,\nshort.m4a\n#EXT-X-ENDLIST', Reason.DRM),
         ("#EXTINF:1,\nshort.m4a", Reason.NO_MEDIA),
+        ("#EXTINF:1,\nshort.m4a\n#EXT-X-DISCONTINUITY\n#EXTINF:1,\nshort.m4a\n#EXT-X-ENDLIST", Reason.UNSUPPORTED),
         ("#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST", Reason.NO_MEDIA),
         ("#EXTINF:1,\n404/absent.ts\n#EXT-X-ENDLIST", Reason.CHANGED),
         ("#EXTINF:1,\ncut/short.m4a\n#EXT-X-ENDLIST", Reason.INCOMPLETE),
