@@ -93,7 +93,7 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
     """
     from audioclf.audio.ledger import Ledger
     from audioclf.audio.store import AudioStore
-    from audioclf.clips.clip import is_url
+    from audioclf.clips.links import is_url
     from audioclf.clips.manifest import read_manifest
     from audioclf.fetch.fetch import fetch_clips
     from audioclf.fetch.pace import standing_blocks

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from audioclf.audio.importer import import_clips
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
-from audioclf.clips.clip import Clip, is_url
+from audioclf.clips.clip import Clip
+from audioclf.clips.links import is_url
 from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_manifest
 from audioclf.clips.splits import Splits, split_clips
 from audioclf.clips.table import UNLABELLED

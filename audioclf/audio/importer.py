@@ -15,7 +15,8 @@ from audioclf.audio.decode import AudioError, Failure, decode
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.match import FileMatch, LocalPiece
 from audioclf.audio.store import CANONICAL_RATE, AudioStore
-from audioclf.clips.clip import Clip, is_url
+from audioclf.clips.clip import Clip
+from audioclf.clips.links import is_url
 from audioclf.console import progress_bar
 from audioclf.errors import UserError
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from audioclf.clips.links import recording_id
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -40,17 +42,15 @@ class Clip:
 
     @property
     def audio_key(self) -> str:
-        """Name of the clip's audio in the store: the same segment of the same source, however it is labelled.
+        """Name of the clip's audio in the store: the same segment of the same recording, however it is named or labelled.
 
         Two tables that share a segment share its audio; two sources that share a file name do not.
         """
-        digest = hashlib.sha256(f"{self.source}|{self.start!r}|{self.end!r}".encode()).hexdigest()[:16]
-        return f"{safe_name(self.id, 60)}-{digest}"
-
-
-def is_url(source: str) -> bool:
-    """Whether ``source`` is a link rather than a path."""
-    return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None
+        recording = recording_id(self.source)
+        last = re.split(r"[?#]", recording)[0].rstrip("/").rpartition("/")[2]
+        name = f"{last}_{self.start:g}"  # for people; the digest tells recordings apart
+        digest = hashlib.sha256(f"{recording}|{self.start!r}|{self.end!r}".encode()).hexdigest()[:16]
+        return f"{safe_name(name, 60)}-{digest}"
 
 
 def safe_name(text: str, limit: int = 100) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from audioclf.clips.clip import is_url
-
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _WATCH = re.compile(rf"https://www\.youtube\.com/watch\?v=({_VIDEO_ID.pattern})")
+
+
+def is_url(source: str) -> bool:
+    """Whether ``source`` is a link rather than a path."""
+    return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", source) is not None
 
 
 def youtube_link(video: str) -> str:

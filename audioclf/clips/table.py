@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from audioclf.clips.clip import Clip, is_url, safe_name
-from audioclf.clips.links import recording_id, youtube_link
+from audioclf.clips.clip import Clip, safe_name
+from audioclf.clips.links import is_url, recording_id, youtube_link
 from audioclf.clips.parquet import is_parquet, parquet_columns, read_parquet
 from audioclf.clips.rows import (
     BadRow,

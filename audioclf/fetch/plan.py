@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from audioclf.audio.ledger import Ledger, State
 from audioclf.audio.store import AudioStore
-from audioclf.clips.clip import Clip, is_url
+from audioclf.clips.clip import Clip
+from audioclf.clips.links import is_url
 from audioclf.config import FetchConfig
 from audioclf.errors import shown
 from audioclf.fetch.failures import FailureClass

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
-from audioclf.clips.clip import Clip, is_url
+from audioclf.clips.clip import Clip
+from audioclf.clips.links import is_url
 from audioclf.console import console
 from audioclf.errors import UserError, shown
 from audioclf.fetch.failures import FailureClass, class_of
