@@ -128,7 +128,7 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
             report = fetch_clips(links, store, ledger, config.fetch, retry=classes, launcher=config.launcher)
             lines = report.summary_lines()
         for line in lines:
-            console.print(line, markup=False)
+            console.print(line, markup=False, soft_wrap=not console.is_terminal)  # a log keeps its lines whole
         if plan:
             return EXIT_OK
         if failed := write_failures(cache / FAILURES_FILE, links, store, ledger):

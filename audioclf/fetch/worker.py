@@ -31,7 +31,7 @@ from audioclf.fetch.recording import Outcome, Recording
 if TYPE_CHECKING:
     from audioclf.fetch.session import Session
 
-MEMORY_LIMIT_BYTES = 4 << 30  # of data, a clip of an hour (3 GB while it is resampled) included
+MEMORY_BYTES = (3 << 29, 4 << 30)  # of data, at least and at most: a clip of an hour takes 3 GB while it is resampled
 START_LIMIT_S = 120.0  # imports on a busy machine with a cold disk
 GRACE_S = 15.0  # the worker keeps its own limits; the parent kills what does not
 
@@ -199,8 +199,10 @@ def serve(parent: int) -> None:
         os.dup2(nothing.fileno(), 0)  # a JavaScript runtime below us must not read along
     _be_a_good_child(parent)
     try:
-        config, root = connection.recv()
-        _fetch_all(connection, FetchConfig(**config), AudioStore(Path(root)))
+        section, root = connection.recv()
+        config = FetchConfig(**section)
+        _limit_memory(memory_limit(config.workers))
+        _fetch_all(connection, config, AudioStore(Path(root)))
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         sys.exit(0)
 
@@ -238,7 +240,7 @@ def _outcomes(recording: Recording, session: Session, store: AudioStore) -> Iter
 
 
 def _be_a_good_child(parent: int) -> None:
-    """Dies with its parent, leaves Ctrl-C to it, and can take neither all memory nor the disk for a core dump."""
+    """Dies with its parent, leaves Ctrl-C to it, and takes no disk for a core dump."""
     import resource
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -249,7 +251,19 @@ def _be_a_good_child(parent: int) -> None:
         if os.getppid() != parent:  # it died before that was set; elsewhere its end is seen on the socket
             sys.exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def memory_limit(workers: int) -> int:
+    """Bytes of data that one of ``workers`` may hold: together they leave half of the machine's memory to others."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    least, most = MEMORY_BYTES
+    return min(max(machine // 2 // workers, least), most)
+
+
+def _limit_memory(limit: int) -> None:
+    """Data and not address space, of which a JavaScript runtime reserves far more than it uses."""
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    # Data and not address space, of which a JavaScript runtime reserves far more than it uses.
-    if hard == resource.RLIM_INFINITY or hard > MEMORY_LIMIT_BYTES:
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, hard))
+    if hard == resource.RLIM_INFINITY or hard > limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -21,7 +21,7 @@ from audioclf.errors import UserError
 from audioclf.fetch import worker as worker_module
 from audioclf.fetch.failures import Reason
 from audioclf.fetch.recording import Outcome, Recording
-from audioclf.fetch.worker import MEMORY_LIMIT_BYTES, Worker, WorkerDied
+from audioclf.fetch.worker import MEMORY_BYTES, Worker, WorkerDied, memory_limit
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -87,10 +87,11 @@ def test_a_worker_fetches_one_recording_after_another_within_its_limits(
     (second,) = all_of(worker)
     assert second.fault is not None and second.fault.reason is Reason.NOT_FOUND
 
-    limits = Path(f"/proc/{worker.pid}/limits").read_text()
-    assert f"Max data size {MEMORY_LIMIT_BYTES}" in " ".join(limits.split()) and "Max core file size 0" in " ".join(
-        limits.split()
-    )
+    limits = " ".join(Path(f"/proc/{worker.pid}/limits").read_text().split())
+    allowed = memory_limit(FetchConfig().workers)
+    assert MEMORY_BYTES[0] <= allowed <= MEMORY_BYTES[1]
+    assert memory_limit(256) == MEMORY_BYTES[0]
+    assert f"Max data size {allowed}" in limits and "Max core file size 0" in limits
     assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text(), "half a second and 300 MB for nothing"
     assert os.getpgid(worker.pid) == worker.pid, "Ctrl-C in the terminal would reach it"
     worker.kill()
