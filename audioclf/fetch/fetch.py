@@ -29,7 +29,7 @@ from audioclf.fetch.retry import access_of, failed_row
 from audioclf.fetch.schedule import Schedule, lane_of
 from audioclf.fetch.status import Status
 from audioclf.fetch.worker import WorkerDied, WorkerHandle
-from audioclf.files import write_text
+from audioclf.files import remove_stale, write_text
 
 NOTICE = """\
 Before the first fetch: sites have terms of use; whether they allow what you are about to do is for you to find out.
@@ -324,4 +324,5 @@ def _notice(marker: Path) -> None:
     if not marker.exists():
         console.print(NOTICE, markup=False)
         with suppress(OSError):  # a folder that cannot be written is the store's to explain
+            remove_stale(marker.parent, marker.name)
             write_text(marker, NOTICE)

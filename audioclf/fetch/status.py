@@ -25,7 +25,7 @@ from audioclf.console import console
 from audioclf.errors import UserError, shown
 from audioclf.fetch.failures import FailureClass, class_of
 from audioclf.fetch.retry import is_due
-from audioclf.files import replacing
+from audioclf.files import remove_stale, replacing
 
 FAILURES_FILE = "failures.csv"
 
@@ -159,6 +159,7 @@ def write_failures(path: Path, clips: Iterable[Clip], store: AudioStore, ledger:
     """
     count = 0
     try:
+        remove_stale(path.parent, path.name)  # of a process that was killed right here
         with replacing(path) as file:
             writer = csv.writer(codecs.getwriter("utf-8")(file))
             writer.writerow(_HEADER)

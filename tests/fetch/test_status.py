@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from audioclf.fetch.pace import Block
 from audioclf.fetch.report import FetchReport
 from audioclf.fetch.retry import access_of, failed_row
 from audioclf.fetch.status import Status, look_up, when, write_failures
+from audioclf.files import temporary_name
 
 ACCESS = access_of(FetchConfig.model_validate({}))
 
@@ -145,6 +148,19 @@ def test_failures_csv_has_a_row_for_each_failure_and_nothing_else(
     assert dead.next_retry is not None
     assert first["next_retry"] == time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(dead.next_retry))
     assert rows[1]["next_retry"] == ""
+
+
+def test_what_a_killed_process_left_of_failures_csv_is_removed(
+    store: AudioStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "failures.csv"
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = temporary_name(path).name.replace(f"-{os.getpid()}", f"-{killed.pid}")
+    (tmp_path / left).write_text("half")
+    write_failures(path, [], store, ledger)
+    assert path.exists()
+    assert not (tmp_path / left).exists()
 
 
 @given(text=st.text(max_size=30), lead=st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\x1b[31m"]))
