@@ -67,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="CLASS",
-        help="try failures of this class again now: dead, conditional, session, environment, transient, forbidden, "
-        "unknown; several by commas",
+        help=f"try failures of this class again now: {', '.join(FailureClass)}; several by commas",
     )
     take = commands.add_parser(
         "import",

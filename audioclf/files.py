@@ -6,6 +6,7 @@ which process on which machine writes it, so that what a killed one left behind 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -16,8 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from audioclf.errors import UserError
+
 TEMPORARY_SUFFIX = ".tmp"
 STALE_AFTER_S = 3600.0
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def temporary_name(path: Path) -> Path:
@@ -48,6 +52,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def cannot_write(what: str, error: OSError) -> UserError:
+    """The error for a file, or ``"in FOLDER"``, that cannot be written: the next one would fail as well."""
+    hint = "make room" if error.errno in DISK_FULL else "check the folder's permissions, or name another"
+    return UserError(f"cannot write {what}: {error.strerror}", f"{hint}, then run again: what is done stays done")
 
 
 def remove_stale(folder: Path, pattern: str = "") -> int:

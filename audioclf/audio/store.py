@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 from dataclasses import replace
@@ -16,8 +15,7 @@ import soxr
 from audioclf.audio.decode import AudioError, Decoded, Failure, Samples
 from audioclf.audio.ledger import LedgerRow, State
 from audioclf.clips.clip import Clip
-from audioclf.errors import UserError
-from audioclf.files import remove_stale, replacing
+from audioclf.files import cannot_write, remove_stale, replacing
 
 CANONICAL_RATE = 44_100
 """Sampling rate of all stored audio, in Hz; the rate a model hears is a feature setting."""
@@ -102,10 +100,7 @@ class AudioStore:
             with replacing(path) as file:
                 file.write(content)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            hint = "make room" if full else "check the folder's permissions, or name another"
-            message = f"cannot write {path}: {error.strerror}"
-            raise UserError(message, f"{hint}, then run again: what is done stays done") from error
+            raise cannot_write(str(path), error) from error
 
 
 def read_flac(path: Path) -> Samples:

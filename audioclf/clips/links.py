@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
+_YOUTUBE = "youtube.com"
+_YOUTUBE_HOSTS = frozenset({_YOUTUBE, "youtu.be", "youtube-nocookie.com"})
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _WATCH = re.compile(rf"https://www\.youtube\.com/watch\?v=({_VIDEO_ID.pattern})")
 
@@ -34,11 +36,21 @@ def recording_id(source: str) -> str:
         return found[1]
     if not is_url(source):
         return source
-    link = urlsplit(source)
-    host = (link.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
+    link, host = urlsplit(source), _host_of(source)
     ids: list[str] = []
     if host == "youtu.be":
         ids = re.findall(r"^/([^/]+)", link.path)
-    elif host in ("youtube.com", "youtube-nocookie.com"):
+    elif host in _YOUTUBE_HOSTS:
         ids = parse_qs(link.query).get("v") or re.findall(r"^/(?:shorts|embed|live|v)/([^/]+)", link.path)
     return ids[0] if ids else source.split("#")[0]
+
+
+def site_of(url: str) -> str:
+    """Whom a link belongs to: ``youtube.com`` for all of YouTube's names, else the host name."""
+    host = _host_of(url)
+    return _YOUTUBE if host in _YOUTUBE_HOSTS else host
+
+
+def _host_of(url: str) -> str:
+    """The host name without what only says which of a site's faces it is."""
+    return (urlsplit(url).hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")

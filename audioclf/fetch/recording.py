@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from audioclf.audio.ledger import LedgerRow
 from audioclf.clips.clip import Clip
-from audioclf.clips.links import recording_id
+from audioclf.clips.links import recording_id, site_of
 from audioclf.fetch.failures import Fault
-
-_YOUTUBE = frozenset({"youtube.com", "youtu.be", "youtube-nocookie.com"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +53,3 @@ def group_by_recording(clips: Iterable[Clip]) -> list[Recording]:
         Recording(group[0].source, site_of(group[0].source), tuple(sorted(group, key=lambda clip: clip.start)))
         for group in found.values()
     ]
-
-
-def site_of(url: str) -> str:
-    """Whom a link belongs to: ``youtube.com`` for all of YouTube's names, else the host name."""
-    host = (urlsplit(url).hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
-    return "youtube.com" if host in _YOUTUBE else host

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,17 +15,15 @@ from yt_dlp.downloader.fragment import FragmentFD
 from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.networking import Request, Response
 
-from audioclf.errors import UserError
 from audioclf.fetch.failures import Fault, FetchError, Reason
 from audioclf.fetch.session import Media, Session
-from audioclf.files import temporary_name
+from audioclf.files import DISK_FULL, cannot_write, temporary_name
 
 STREAM_NAME = "stream"
 """Of the temporary folder for fragments; it stands in the store's own folder."""
 
 _BLOCK = 1 << 16
 _HEAD = 64
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -59,7 +56,7 @@ def whole_file(
             try:
                 file.write(block)
             except OSError as error:
-                raise _cannot_write(folder, error) from error
+                raise cannot_write(f"in {folder}", error) from error
             size = max(size, file.tell())
         if size > max_bytes:
             raise _too_large(max_bytes)
@@ -94,7 +91,7 @@ def whole_stream(session: Session, media: Media, folder: Path, max_bytes: int) -
     try:
         place.mkdir(parents=True)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(f"in {folder}", error) from error
     try:
         path = place / "media"
         kind = _Dash if media.protocol == "http_dash_segments" else _Hls
@@ -104,8 +101,8 @@ def whole_stream(session: Session, media: Media, folder: Path, max_bytes: int) -
             done, _ = downloader.download(str(path), dict(media.info))
         except Exception as error:
             cause = getattr(error, "exc_info", (None, error))[1]
-            if isinstance(cause, OSError) and cause.errno in _FULL:
-                raise _cannot_write(folder, cause) from error
+            if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+                raise cannot_write(f"in {folder}", cause) from error
             raise
         finally:
             session.limits.close_pages()
@@ -154,9 +151,8 @@ class _Hls(_Fragments, HlsFD):
             raise FetchError(Fault(Reason.DRM, "the stream is encrypted in a way that yt-dlp cannot undo"))
         if "#EXT-X-ENDLIST" not in manifest:
             raise FetchError(Fault(Reason.NO_MEDIA, "a live stream; it has not ended yet"))
-        if "#EXT-X-DISCONTINUITY" in map(
-            str.strip, manifest.splitlines()
-        ):  # inserted advertisements: its seconds are not the recording's
+        if "#EXT-X-DISCONTINUITY" in map(str.strip, manifest.splitlines()):
+            # Advertisements, mostly: the stream's seconds are not the recording's.
             raise FetchError(Fault(Reason.UNSUPPORTED, "a stream pieced together, whose clock jumps between pieces"))
         return True
 
@@ -166,13 +162,8 @@ def _unnamed(folder: Path) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(f"in {folder}", error) from error
 
 
 def _too_large(max_bytes: int) -> FetchError:
     return FetchError(Fault(Reason.TOO_LARGE, f"over {max_bytes / 1e6:.0f} MB (fetch.max_mb for each clip)"))
-
-
-def _cannot_write(folder: Path, error: OSError) -> UserError:
-    hint = "make room" if error.errno in _FULL else "check the folder's permissions, or name another"
-    return UserError(f"cannot write in {folder}: {error.strerror}", f"{hint}, then run again: what is done stays done")
