@@ -31,8 +31,8 @@ PHRASES = {  # of pydantic's messages, in words of the command line
 
 SPLITS = ("train", "val", "test")
 
-Launcher = Literal["local", "ray"]
-"""Where fetching and feature extraction run: in processes of this machine, or on a Ray cluster."""
+Launcher = Literal["basic", "joblib", "submitit", "ray"]
+"""Where the runs of a sweep run; ``ray`` fetches and extracts on its cluster as well, the others on this machine."""
 
 
 class Section(BaseModel):
@@ -213,6 +213,16 @@ class OptimizerConfig(Section):
     """Adam; its learning rate is the top-level ``lr`` and stands nowhere else."""
 
     weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: lr falls to 0 over the run's epochs, which then share no trajectory"
+    )
+
+
+class SearchConfig(Section):
+    """How a sweep chooses what it runs; none of it can change a run's numbers."""
+
+    name: Literal["grid", "optuna"]
+    trials: int = Field(30, ge=1, description="optuna: settings that are tried")
 
 
 class TrainerConfig(Section):
@@ -262,9 +272,13 @@ class Config(Section):
     retrain: bool = Field(
         False, description="train a finished run again; the old folder is kept aside", json_schema_extra=NOT_IDENTITY
     )
-    launcher: Launcher = Field(
-        "local", description="what fetches and extracts: this machine, or a Ray cluster", json_schema_extra=NOT_IDENTITY
+    marks: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="epochs on the way that are written down as finished runs", json_schema_extra=NOT_IDENTITY
     )
+    launcher: Launcher = Field(
+        "basic", description="what runs the runs of a sweep; ray: fetches and extracts, too", json_schema_extra=NOT_IDENTITY
+    )
+    search: SearchConfig = Field(json_schema_extra=NOT_IDENTITY)
     data: DataConfig
     features: FeaturesConfig
     model: ModelConfig

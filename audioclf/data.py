@@ -149,7 +149,7 @@ class AudioDataModule(pl.LightningDataModule):
         cache: Path | str = "cache",
         device: torch.device | str = "cpu",
         fetch: FetchConfig | None = None,
-        launcher: Launcher = "local",
+        launcher: Launcher = "basic",
     ) -> None:
         super().__init__()
         self.data, self.features, self.fetch = data, features, fetch or FetchConfig.model_validate({})

@@ -66,7 +66,7 @@ def extract(
     *,
     device: torch.device,
     workers: int | None = None,
-    launcher: Launcher = "local",
+    launcher: Launcher = "basic",
 ) -> int:
     """Extracts what is not in the store yet.
 

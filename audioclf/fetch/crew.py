@@ -49,7 +49,7 @@ def crew_of(launcher: Launcher, config: FetchConfig, store: AudioStore) -> Itera
     Raises:
         UserError: Ray is not installed, or its cluster does not answer.
     """
-    if launcher == "local":
+    if launcher != "ray":
         yield LocalCrew(config, store)
         return
     with connected():

@@ -46,7 +46,7 @@ def fetch_clips(
     config: FetchConfig,
     *,
     retry: frozenset[FailureClass] = frozenset(),
-    launcher: Launcher = "local",
+    launcher: Launcher = "basic",
 ) -> FetchReport:
     """Brings the links' clips into the store, as far as that is possible now.
 

@@ -47,7 +47,10 @@ PACKAGES = (
     "scikit-learn",
 )
 
-BEGINNINGS = {"train.log", "config.yaml", "checkpoints", ".hydra"}
+LAYOUT = 2
+"""Of ``result.json``; raised when a reader of the older layout would misread it."""
+
+BEGINNINGS = {"failure.txt", "train.log", "config.yaml", "checkpoints", ".hydra"}
 """What a run killed before ``environment.json`` leaves, and what Hydra writes before it."""
 
 

@@ -54,7 +54,7 @@ def _essential(section: BaseModel) -> dict[str, Any]:
 
 
 def swept_settings(config: Config) -> dict[str, Any]:
-    """Hyper-parameters by dotted key, simple values only: what TensorBoard's HParams tab lists."""
+    """Hyper-parameters by dotted key, as simple values: what comparisons and TensorBoard's HParams tab list."""
     return dict(_flatten(_essential(config)))
 
 
@@ -62,7 +62,7 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for key, value in content.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            yield f"{prefix}{key}", value
-        elif value is None:
-            yield f"{prefix}{key}", "null"
+        elif isinstance(value, list):
+            yield f"{prefix}{key}", f"[{','.join(map(str, value))}]"
+        else:
+            yield f"{prefix}{key}", "null" if value is None else value

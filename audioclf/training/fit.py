@@ -25,7 +25,7 @@ from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
-from audioclf.runs.folder import RunFolder, finite
+from audioclf.runs.folder import LAYOUT, RunFolder, finite
 from audioclf.runs.identity import identity, swept_settings
 from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
 from audioclf.training.evaluate import confident_errors, confusion_of, evaluate, predict_splits, write_predictions
@@ -169,7 +169,9 @@ def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict
         result: dict[str, Any] = finite(
             {
                 "status": "finished",
+                "layout": LAYOUT,
                 **state,
+                "settings": swept_settings(config),
                 "lr": config.lr,
                 "batch_size": config.batch_size,
                 "selected_epoch": selected,

@@ -46,11 +46,14 @@ OTHER = {  # another value of every key that can change a number
     "model.hidden": 7,
     "loss.label_smoothing": 0.1,
     "optimizer.weight_decay": 0.1,
+    "optimizer.schedule": "cosine",
     "trainer.select": "last",
 }
 NO_NUMBER = {  # another value of every key that cannot
     "retrain": True,
     "launcher": "ray",
+    "marks": [3],
+    "search.trials": 3,
     "data.ram_budget_gb": 0.0,
     "trainer.accelerator": "cpu",
     "trainer.checkpoint_every_s": 1.0,
@@ -70,7 +73,7 @@ NO_NUMBER = {  # another value of every key that cannot
     "paths.cache": "elsewhere",
     "paths.outputs": "elsewhere",
 }
-NAMES = {"data.name", "features.name", "model.name", "loss.name"}  # changed with their group
+NAMES = {"data.name", "features.name", "model.name", "loss.name", "search.name"}  # changed with their group
 
 
 def config(**groups: dict[str, Any]) -> Config:

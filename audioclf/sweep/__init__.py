@@ -1,0 +1,1 @@
+"""Many runs from one command: what is planned, launched, recorded, and compared at the end."""
