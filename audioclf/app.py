@@ -7,10 +7,11 @@ import itertools
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -24,8 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
 from audioclf.config import Config, check_paths, keys_of, parse_config, unknown_key
-from audioclf.console import stderr
+from audioclf.console import console, stderr
 from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest, shown
+from audioclf.files import write_text
+from audioclf.runs.folder import RunFolder
 from audioclf.runs.identity import run_name
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
@@ -246,23 +249,47 @@ def run_task(cfg: DictConfig) -> float | None:
     from audioclf.training.report import print_run
 
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = _relative(Path(hydra_config.runtime.output_dir))
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return _run_job(cfg, folder)
     try:
         config = parse_config(plain(cfg))
         check_paths(config)
-        run = fit(config, _relative(folder))
+        run = fit(config, folder)
     except UserError as error:
         _remove_if_empty(folder)
         show_error(error)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            raise CompactHydraException(f"error: {error}") from error  # the other jobs go on
         sys.exit(EXIT_USAGE)
     except (Interrupted, KeyboardInterrupt) as stop:
-        _remove_if_empty(folder)
-        stderr.print(f"{str(stop) or 'stopped'}; the same command continues: {_command()}", markup=False)
-        sys.exit(EXIT_INTERRUPTED)
+        _interrupted(folder, stop)
     print_run(run)
     return float(run.result["val"]["f1_macro"])
+
+
+def _run_job(cfg: DictConfig, folder: Path) -> float:
+    """One job of a sweep: what it has to say stands in its folder, since nobody may see what it prints.
+
+    Raises:
+        CompactHydraException: the run failed, which ``failure.txt`` explains; the other jobs go on.
+    """
+    from audioclf.training.fit import Interrupted, fit
+
+    try:
+        config = parse_config(plain(cfg))
+        console.quiet = config.launcher != "basic"  # progress bars of several processes would mix
+        return float(fit(config, folder).result["val"]["f1_macro"])
+    except (Interrupted, KeyboardInterrupt) as stop:
+        _interrupted(folder, stop)
+    except Exception as error:
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        write_text(RunFolder(folder).failure, f"{message}\n\n{traceback.format_exc()}")
+        raise CompactHydraException(message) from None  # which every launcher can send home
+
+
+def _interrupted(folder: Path, stop: BaseException) -> NoReturn:
+    _remove_if_empty(folder)
+    stderr.print(f"{str(stop) or 'stopped'}; the same command continues: {_command()}", markup=False)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 def _remove_if_empty(folder: Path) -> None:

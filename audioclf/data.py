@@ -131,13 +131,13 @@ class AudioDataModule(pl.LightningDataModule):
         fetch: the ``fetch`` section: whether and how links are fetched; None: the defaults.
         launcher: where links are fetched and features extracted: on this machine, or a Ray cluster.
 
-    After ``setup()``: :attr:`classes` (the label map), :attr:`splits`, :attr:`fingerprint`, :attr:`datasets`.
+    After ``prepare_data()``: :attr:`fingerprint`; after ``setup()``: :attr:`classes` (the label map), :attr:`splits`,
+    :attr:`datasets`.
     """
 
     classes: list[str]
     splits: Splits
     datasets: dict[str, FeatureDataset]
-    fingerprint: str
 
     def __init__(
         self,
@@ -207,13 +207,18 @@ class AudioDataModule(pl.LightningDataModule):
             )
             for name, part in self.splits.parts().items()
         }
+        self._ready = True
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples."""
+        assert self.prepared is not None
         content = [
-            [clip.id, clip.group, clip.label, name, sha256s[clip.id]]
-            for name, part in self.splits.parts().items()
+            [clip.id, clip.group, clip.label, name, self.prepared.rows[clip].sha256]
+            for name, part in self.prepared.splits.parts().items()
             for clip in part
         ]
-        self.fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        self._ready = True
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, in an order that (seed, epoch) decides."""

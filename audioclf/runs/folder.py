@@ -9,6 +9,7 @@
     checkpoints/         last.ckpt (to continue from), model.ckpt (the selected weights)
     train/, val/, events TensorBoard
     train.log            what was printed, with times
+    failure.txt          of a sweep's run that failed: why, with the traceback
     result.json          written last: its presence means "finished"
 """
 
@@ -69,6 +70,7 @@ class RunFolder:
         self.metrics_csv = path / "metrics.csv"
         self.predictions = path / "predictions.parquet"
         self.log = path / "train.log"
+        self.failure = path / "failure.txt"
 
     def read_result(self) -> dict[str, Any] | None:
         """``result.json``, or None where the run is not finished (or the file is torn or foreign)."""
@@ -90,6 +92,7 @@ class RunFolder:
             state: identity and data fingerprint, kept beside the environment.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.failure.unlink(missing_ok=True)
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         write_text(self.path / "environment.json", to_json({**state, **environment()}))
 
@@ -121,6 +124,14 @@ class RunFolder:
                 self.path.rename(aside)
                 return aside
         raise RuntimeError(f"{self.path}: no free name to set it aside")
+
+    def saved_epochs(self) -> int:
+        """How many epochs ``checkpoints/last.ckpt`` holds; 0 where there is none."""
+        import torch
+
+        if not self.last_checkpoint.exists():
+            return 0
+        return int(torch.load(self.last_checkpoint, weights_only=True, mmap=True)["epoch"]) + 1
 
     def append_metrics(self, row: Mapping[str, float | int | None]) -> None:
         """Adds one epoch's row to ``metrics.csv``."""

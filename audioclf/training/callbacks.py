@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,41 +64,91 @@ class RecordEpochs(Checkpoint):
         self.bar.advance(1, f"val F1 {row['val_f1_macro']:.3f}")
 
 
-class KeepState(Checkpoint):
-    """Remembers the best epoch and saves the run's whole state, whole or not at all.
+class KeepBest(Checkpoint):
+    """Remembers the best epoch: the highest val macro-F1, the lower val loss where it ties.
 
-    The best weights stay in memory and travel inside ``last.ckpt``: one file is the run's state, so there is no
-    moment at which two files disagree. It is saved at most every ``every_s`` seconds, at the last epoch, and when the
-    user asks to stop.
+    Its weights stay in memory and travel inside ``last.ckpt``: one file is the run's state, so there is no moment at
+    which two files disagree.
+
+    Args:
+        wanted: whether the best weights are wanted; else they need not be held and saved.
+    """
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self.epoch = 0  # from 1; 0: none yet
+        self.f1, self.loss = -math.inf, math.inf
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares the epoch with the best one."""
+        f1 = _metric(trainer, "val/f1_macro") or 0.0
+        loss = _metric(trainer, "val/loss")
+        loss = math.inf if loss is None else loss
+        if self.wanted and (f1, -loss) > (self.f1, -self.loss):
+            self.f1, self.loss, self.epoch = f1, loss, trainer.current_epoch + 1
+            self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What travels inside the checkpoint."""
+        return {"best": {"epoch": self.epoch, "f1": self.f1, "loss": self.loss}, "best_weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what a checkpoint brought."""
+        best: Mapping[str, Any] = state_dict["best"]
+        self.epoch, self.f1, self.loss = best["epoch"], best["f1"], best["loss"]
+        self.weights = state_dict["best_weights"]
+
+
+class AtMarks(Checkpoint):
+    """Calls ``finish`` at the end of marked epochs, where a shorter run on the same way ends.
+
+    Stands before :class:`KeepState`: a state past a mark is saved only after the shorter run is written down.
+
+    Args:
+        marks: epochs, from 1.
+        finish: what is done there.
+    """
+
+    def __init__(self, marks: Collection[int], finish: Callable[[int, pl.Trainer], None]) -> None:
+        self.marks, self.finish = marks, finish
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks whether the epoch is marked."""
+        if trainer.current_epoch + 1 in self.marks:
+            self.finish(trainer.current_epoch + 1, trainer)
+
+
+class KeepState(Checkpoint):
+    """Saves the run's whole state: at most every ``every_s`` seconds, at the last epoch, and when a stop is asked for.
 
     Args:
         folder: the run's folder.
         every_s: least time between two checkpoints, in seconds.
         saved_epochs: how many epochs the checkpoint that lies there holds.
-        keep_best: whether the best weights are wanted; else they need not be held and saved.
+        prune: asked with (epochs done, val macro-F1 of the last one) whether to give the run up; None: never.
     """
 
-    def __init__(self, folder: RunFolder, every_s: float, saved_epochs: int = 0, keep_best: bool = True) -> None:
-        self.folder, self.every_s, self.saved_epochs, self.keep_best = folder, every_s, saved_epochs, keep_best
-        self.best_epoch = 0  # from 1; 0: none yet
-        self.best_f1, self.best_loss = -math.inf, math.inf
-        self.best_weights: dict[str, torch.Tensor] = {}
+    def __init__(
+        self,
+        folder: RunFolder,
+        every_s: float,
+        saved_epochs: int = 0,
+        prune: Callable[[int, float], bool] | None = None,
+    ) -> None:
+        self.folder, self.every_s, self.saved_epochs, self.prune = folder, every_s, saved_epochs, prune
         self.stop = False
+        self.pruned = False
         self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares the epoch with the best one, and saves where it is time to."""
-        f1 = _metric(trainer, "val/f1_macro") or 0.0
-        loss = _metric(trainer, "val/loss")
-        loss = math.inf if loss is None else loss
-        if self.keep_best and (f1, -loss) > (self.best_f1, -self.best_loss):
-            self.best_f1, self.best_loss = f1, loss
-            self.best_epoch = trainer.current_epoch + 1
-            self.best_weights = {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
+        """Saves where it is time to."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if last or self.stop or time.monotonic() - self._saved >= self.every_s:
+        if self.prune is not None and not last:
+            self.pruned = self.prune(trainer.current_epoch + 1, _metric(trainer, "val/f1_macro") or 0.0)
+        if last or self.stop or self.pruned or time.monotonic() - self._saved >= self.every_s:
             self.save(trainer)
-        if self.stop:
+        if self.stop or self.pruned:
             trainer.should_stop = True
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -106,17 +156,6 @@ class KeepState(Checkpoint):
         save_atomically(trainer, self.folder.last_checkpoint)
         self.saved_epochs = trainer.current_epoch + 1
         self._saved = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What travels inside the checkpoint."""
-        best = {"epoch": self.best_epoch, "f1": self.best_f1, "loss": self.best_loss}
-        return {"best": best, "best_weights": self.best_weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what a checkpoint brought."""
-        best: Mapping[str, Any] = state_dict["best"]
-        self.best_epoch, self.best_f1, self.best_loss = best["epoch"], best["f1"], best["loss"]
-        self.best_weights = state_dict["best_weights"]
 
 
 def save_atomically(trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytorch_lightning as pl
 import torch
 
 from audioclf.config import SPLITS, Config
@@ -24,11 +23,17 @@ SHOWN_ERRORS = 10
 DIVERGED = 10.0  # times what guessing has: a train loss above it
 
 
-def predict_splits(trainer: pl.Trainer, module: ClassifierModule, data: AudioDataModule) -> dict[str, torch.Tensor]:
+def predict_splits(module: ClassifierModule, data: AudioDataModule) -> dict[str, torch.Tensor]:
     """Logits ``[N, K]`` of each split, in the order of its clips; the only time that test is looked at."""
-    batches = trainer.predict(module, dataloaders=data.predict_dataloader())
-    assert batches is not None
-    return {name: torch.cat(list(part)).float().cpu() for name, part in zip(SPLITS, batches, strict=True)}
+    training, device = module.training, module.device
+    module.eval()
+    with torch.inference_mode():
+        logits = {
+            name: torch.cat([module(features.to(device)) for features, _, _ in loader]).float().cpu()
+            for name, loader in zip(SPLITS, data.predict_dataloader(), strict=True)
+        }
+    module.train(training)
+    return logits
 
 
 def evaluate(data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str, Any]:

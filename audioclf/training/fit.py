@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
-from audioclf.runs.folder import LAYOUT, RunFolder, finite
-from audioclf.runs.identity import identity, swept_settings
-from audioclf.training.callbacks import KeepState, RecordEpochs, SeedEpochs, save_atomically
-from audioclf.training.evaluate import confident_errors, confusion_of, evaluate, predict_splits, write_predictions
+from audioclf.runs.folder import LAYOUT, RunFolder
+from audioclf.runs.identity import identity, run_name, trajectory
+from audioclf.training.callbacks import AtMarks, KeepBest, KeepState, RecordEpochs, SeedEpochs, save_atomically
+from audioclf.training.finish import as_configured, finish
 from audioclf.training.module import ClassifierModule
 from audioclf.training.tensorboard import RunBoard
 
@@ -48,6 +48,18 @@ class Interrupted(Exception):
         self.epoch, self.epochs = epoch, epochs
 
 
+class Pruned(Exception):
+    """A search gave the run up; its state is saved.
+
+    Attributes:
+        epoch: epochs that are done and saved.
+    """
+
+    def __init__(self, epoch: int, epochs: int) -> None:
+        super().__init__(f"given up after epoch {epoch} of {epochs}")
+        self.epoch = epoch
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run.
@@ -63,138 +75,97 @@ class Run:
     reused: bool
 
 
-def fit(config: Config, path: Path) -> Run:
+def fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None = None) -> Run:
     """Trains one run, or takes up what is there.
 
     A finished run of the same identity on the same data is returned as it is; an unfinished one is resumed; one that
     a shorter run of the same trajectory leads to is continued from it. A run of other data in the folder is set
-    aside, never overwritten.
+    aside, never overwritten. Runs that end at ``config.marks`` are written down beside it, whole.
 
     Args:
         config: the resolved configuration.
         path: the run's folder.
+        prune: asked after each epoch, with the epochs done and val macro-F1, whether to give the run up.
 
     Raises:
         UserError: data or settings that cannot be trained on.
         Interrupted: the user pressed Ctrl-C; the same call resumes.
+        Pruned: ``prune`` said so; the same call resumes.
     """
     quiet_lightning()
     try:
-        return _fit(config, path)
+        RunFolder(path).check_free()  # before the long work; again below, where no other process can be at it
+        data = data_module(config)
+        data.prepare_data()
+        data.setup()
+        return _fit(config, path, data, prune)
     finally:
         # Trainer, module and data refer to one another; Python's collector counts objects, not the hundred megabytes
         # behind them, and would keep every run of a sweep.
         gc.collect()
 
 
-def _fit(config: Config, path: Path) -> Run:
-    device = _device(config)
-    data = AudioDataModule(
+def data_module(config: Config) -> AudioDataModule:
+    """The data that a configuration names, not yet prepared.
+
+    Raises:
+        UserError: a GPU was asked for and there is none.
+    """
+    return AudioDataModule(
         config.data,
         config.features,
         batch_size=config.batch_size,
         seed=config.seed,
         cache=config.paths.cache,
-        device=device,
+        device=_device(config),
         fetch=config.fetch,
         launcher=config.launcher,
     )
-    folder = RunFolder(path)
-    folder.check_free()  # before the long work; again below, where no other process can be at it
-    data.prepare_data()
-    data.setup()
-    state = {
+
+
+def state_of(config: Config, data_fingerprint: str) -> dict[str, Any]:
+    """What names a run: its configuration's identity and the data's, and what a person looks for first."""
+    return {
         "identity": identity(config),
-        "trajectory": identity(config.model_copy(update={"epochs": 1})),
-        "data_fingerprint": data.fingerprint,
+        "trajectory": trajectory(config),
+        "data_fingerprint": data_fingerprint,
         "epochs": config.epochs,
         "seed": config.seed,
     }
+
+
+def finished(folder: RunFolder, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The content of ``result.json``, where it is of that very run; else None."""
+    result = folder.read_result()
+    return result if result is not None and result.get("layout") == LAYOUT and _same(result, state) else None
+
+
+def _same(found: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    return all(found.get(key) == state[key] for key in ("identity", "data_fingerprint"))
+
+
+def _fit(
+    config: Config, path: Path, data: AudioDataModule, prune: Callable[[int, float], bool] | None = None
+) -> Run:
+    folder, state = RunFolder(path), state_of(config, data.fingerprint)
     with _locked(path):
-        found = folder.read_state()
-        same = found is not None and all(found.get(key) == state[key] for key in ("identity", "data_fingerprint"))
-        result = folder.read_result()
-        if same and result is not None and not config.retrain:
+        result = None if config.retrain else finished(folder, state)
+        shorter, begun = (None, config.epochs) if result else _begun(folder, state)
+        for mark in sorted(mark for mark in set(config.marks) if mark <= min(begun, config.epochs - 1)):
+            _fit(_shorter(config, mark), path.parent / run_name(_shorter(config, mark)), data)  # it is past that mark
+        if result is not None:
             return Run(path, result, reused=True)
-        folder.check_free()
-        if found is not None and (not same or result is not None) and (aside := folder.set_aside()) is not None:
-            why = "asked to train again" if same else "it is of another run or other audio"
-            console.print(f"{path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
+        _make_room(folder, state)
         with _logged(folder):
-            return Run(path, _train(config, data, folder, state), reused=False)
+            return Run(path, _train(config, data, folder, state, shorter, prune), reused=False)
 
 
-def _train(config: Config, data: AudioDataModule, folder: RunFolder, state: dict[str, Any]) -> dict[str, Any]:
-    started = time.monotonic()
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    features = config.features
-    standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
-    module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
-    if not folder.last_checkpoint.exists():
-        folder.begin(config.model_dump(), state)
-        _start_from_shorter(folder, state)
-    checkpoint = folder.last_checkpoint if folder.last_checkpoint.exists() else None
-    done = int(torch.load(checkpoint, weights_only=True, mmap=True)["epoch"]) + 1 if checkpoint else 0
-    folder.keep_epochs(done)
-    board = RunBoard(folder.path, folder.read_metrics()) if config.trainer.tensorboard else None
-    keep = KeepState(folder, config.trainer.checkpoint_every_s, done, config.trainer.select == "best")
-    log.info("%d epochs of %s, %d done before", config.epochs, config.data.name, done)
-    with _stop_on_interrupt(keep, config.epochs):
-        with progress_bar("train", config.epochs, "epochs", done) as bar:
-            trainer = pl.Trainer(
-                max_epochs=config.epochs,
-                accelerator=config.trainer.accelerator,
-                devices=1,
-                callbacks=[SeedEpochs(config.seed), RecordEpochs(folder, board, bar), keep],
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                deterministic="warn" if data.device.type == "cuda" else None,
-                default_root_dir=str(folder.path),
-            )
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        if trainer.current_epoch < config.epochs:
-            if board is not None:
-                board.close()
-            raise Interrupted(trainer.current_epoch, config.epochs)
-
-        selected = config.epochs
-        if config.trainer.select == "best":
-            module.load_state_dict(keep.best_weights)
-            selected = keep.best_epoch
-        save_atomically(trainer, folder.model_checkpoint, weights_only=True)
-        logits = predict_splits(trainer, module, data)
-        write_predictions(folder, data, logits)
-        result: dict[str, Any] = finite(
-            {
-                "status": "finished",
-                "layout": LAYOUT,
-                **state,
-                "settings": swept_settings(config),
-                "lr": config.lr,
-                "batch_size": config.batch_size,
-                "selected_epoch": selected,
-                "select": config.trainer.select,
-                **evaluate(data, logits),
-                "data": data.summary(),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-        )
-        if board is not None:
-            confusion = confusion_of(data, logits, "test")
-            errors = confident_errors(config, data, logits["test"])
-            try:
-                board.finish(swept_settings(config), result, confusion, errors)
-            except (ValueError, RuntimeError, OSError):  # a figure that cannot be drawn costs no finished run
-                log.exception("TensorBoard's figures could not be written")
-        folder.write_result(result)
-        log.info("finished in %.1f s: test F1 %.3f", result["seconds"], result["test"]["f1_macro"])
-        return result
-
-
-def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
-    """Takes over the state of the longest finished run that differs only in having fewer epochs; that run stays."""
+def _begun(folder: RunFolder, state: Mapping[str, Any]) -> tuple[RunFolder | None, int]:
+    """How many epochs of a run are done: by itself, else by the longest shorter run on the same way, which is named."""
+    found = folder.read_state()
+    own = found is not None and _same(found, state) and folder.read_result() is None
+    if own and (epochs := folder.saved_epochs()):
+        return None, epochs
     best: RunFolder | None = None
     most = 0
     for sibling in folder.path.parent.glob("*/result.json"):
@@ -204,12 +175,109 @@ def _start_from_shorter(folder: RunFolder, state: dict[str, Any]) -> None:
         same = all(result.get(key) == state[key] for key in ("trajectory", "data_fingerprint"))
         if same and isinstance(epochs, int) and most < epochs < state["epochs"] and other.last_checkpoint.exists():
             best, most = other, epochs
-    if best is None:
+    return best, most
+
+
+def _make_room(folder: RunFolder, state: Mapping[str, Any]) -> None:
+    """Sets aside what lies in a run's folder and is not this run, unfinished.
+
+    Raises:
+        UserError: the folder holds something that is no run's.
+    """
+    folder.check_free()
+    found = folder.read_state()
+    if found is None:
         return
-    console.print(f"continuing from {best.path.name} (epoch {most})", markup=False)
-    shutil.copyfile(best.metrics_csv, folder.metrics_csv)
-    with best.last_checkpoint.open("rb") as source, replacing(folder.last_checkpoint) as target:
-        shutil.copyfileobj(source, target)
+    same = _same(found, state)
+    if (not same or folder.read_result() is not None) and (aside := folder.set_aside()) is not None:
+        why = "asked to train again" if same else "it is of another run or other audio"
+        console.print(f"{folder.path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
+
+
+def _train(
+    config: Config,
+    data: AudioDataModule,
+    folder: RunFolder,
+    state: dict[str, Any],
+    shorter: RunFolder | None,
+    prune: Callable[[int, float], bool] | None,
+) -> dict[str, Any]:
+    started = time.monotonic()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    features = config.features
+    standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
+    module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
+    if not folder.last_checkpoint.exists():
+        folder.begin(config.model_dump(), state)
+        if shorter is not None:
+            console.print(f"continuing from {shorter.path.name}", markup=False)
+            shutil.copyfile(shorter.metrics_csv, folder.metrics_csv)
+            with shorter.last_checkpoint.open("rb") as source, replacing(folder.last_checkpoint) as target:
+                shutil.copyfileobj(source, target)
+    done = folder.saved_epochs()
+    folder.keep_epochs(done)
+    board = _board(config, folder)
+    best = KeepBest(config.trainer.select == "best")
+    keep = KeepState(folder, config.trainer.checkpoint_every_s, done, prune)
+
+    def at_mark(epoch: int, trainer: pl.Trainer) -> None:
+        _write_shorter(_shorter(config, epoch), folder, trainer, best, data, started)
+
+    marks = [mark for mark in config.marks if mark < config.epochs]
+    log.info("%d epochs of %s, %d done before", config.epochs, config.data.name, done)
+    with _stop_on_interrupt(keep, config.epochs):
+        with progress_bar("train", config.epochs, "epochs", done) as bar:
+            trainer = pl.Trainer(
+                max_epochs=config.epochs,
+                accelerator=config.trainer.accelerator,
+                devices=1,
+                callbacks=[
+                    SeedEpochs(config.seed),
+                    RecordEpochs(folder, board, bar),
+                    best,
+                    AtMarks(marks, at_mark),
+                    keep,
+                ],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                deterministic="warn" if data.device.type == "cuda" else None,
+                default_root_dir=str(folder.path),
+            )
+            trainer.fit(module, datamodule=data, ckpt_path=folder.last_checkpoint if done else None, weights_only=True)
+        if trainer.current_epoch < config.epochs:
+            if board is not None:
+                board.close()
+            raise (Pruned if keep.pruned else Interrupted)(trainer.current_epoch, config.epochs)
+        return finish(config, folder, state, trainer, best, data, board, started)
+
+
+def _shorter(config: Config, epochs: int) -> Config:
+    """The configuration of a run that ends on the way of this one."""
+    return config.model_copy(update={"epochs": epochs, "marks": []})
+
+
+def _write_shorter(
+    config: Config, longer: RunFolder, trainer: pl.Trainer, best: KeepBest, data: AudioDataModule, started: float
+) -> None:
+    """Writes a run down that ends where a longer one is now: the files that it leaves when it is trained alone."""
+    folder, state = RunFolder(longer.path.parent / run_name(config)), state_of(config, data.fingerprint)
+    with _locked(folder.path):
+        if not config.retrain and finished(folder, state) is not None:
+            return
+        _make_room(folder, state)
+        folder.begin(config.model_dump(), state)
+        shutil.copyfile(longer.metrics_csv, folder.metrics_csv)
+        log.info("written down as %s", folder.path.name)
+        shutil.copyfile(longer.log, folder.log)
+        with as_configured(trainer, config):
+            save_atomically(trainer, folder.last_checkpoint)
+        finish(config, folder, state, trainer, best, data, _board(config, folder), started)
+
+
+def _board(config: Config, folder: RunFolder) -> RunBoard | None:
+    return RunBoard(folder.path, folder.read_metrics()) if config.trainer.tensorboard else None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -86,14 +87,17 @@ class ClassifierModule(pl.LightningModule):
         """Logs test loss and scores."""
         self._log_epoch("test", "test")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, fused: on the CPU too, where one fused pass halves the memory traffic of a step."""
-        return torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=self.config.lr,
             weight_decay=self.config.optimizer.weight_decay,
             fused=all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self.model.parameters()),
         )
+        if self.config.optimizer.schedule == "constant":
+            return optimizer
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.config.epochs)]
 
     def _step(self, batch: Batch, stage: str) -> torch.Tensor:
         features, targets, _ = batch
