@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from audioclf.app import check_command_line, register_resolvers, run_task, user_errors
+from audioclf.app import check_command_line, register_resolvers, run_task, spell_out, user_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -17,5 +17,6 @@ def main(cfg: DictConfig) -> float | None:
 if __name__ == "__main__":
     register_resolvers()
     with user_errors():
+        sys.argv[1:] = spell_out(sys.argv[1:])
         check_command_line(sys.argv[1:])
         main()

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
+from audioclf.clips.manifest import read_manifest
+from audioclf.clips.splits import fold_numbers
 from audioclf.config import Config, check_paths, keys_of, parse_config, unknown_key
 from audioclf.console import console, stderr
 from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest, shown
@@ -80,6 +83,26 @@ def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> C
     return config
 
 
+def spell_out(argv: Sequence[str]) -> list[str]:
+    """``fold=all`` as the folds of the data, and ``fold`` as the short word for ``data.fold``.
+
+    Raises:
+        UserError: several folds for one run, or data that has none.
+    """
+    words = [re.sub(r"^fold=", "data.fold=", word) for word in argv]
+    everything = {"data.fold=all", "data.folds=all"} & set(words)
+    if not everything:
+        return words
+    rest = [word for word in words if word not in everything]
+    args = get_args_parser().parse_args(rest)
+    if not _is_sweep(args):
+        raise UserError("fold=all: several values; expected one", "add -m to launch a run for each")
+    _, first, _ = _axes(args)
+    config = load_config(first, args.config_name or "config")
+    folds = fold_numbers(read_manifest(config.data, Path(config.paths.cache)).clips, config.data)
+    return [*rest, f"data.fold={','.join(map(str, folds))}"]
+
+
 def check_command_line(argv: Sequence[str]) -> None:
     """Checks every configuration that a command line launches, before Hydra makes a folder for any of them.
 
@@ -93,14 +116,26 @@ def check_command_line(argv: Sequence[str]) -> None:
     if args.help or args.hydra_help or args.info is not None or args.shell_completion:
         return
     name = args.config_name or "config"
-    overrides = [o for o in args.overrides if not re.match(r"^[+~]*hydra[./=]", o)]
-    parsed = _parse(overrides)
-    axes = {i: _values(o) for i, o in enumerate(parsed) if o.is_sweep_override()} if args.multirun else {}
-    first = [axes[i][0] if i in axes else line for i, line in enumerate(overrides)]
+    overrides, first, axes = _axes(args)
     _check_run(first, name)
     for i, values in axes.items():
         for value in values[1:]:
             _check_run([*first[:i], value, *first[i + 1 :]], name)
+
+
+def _axes(args: Namespace) -> tuple[list[str], list[str], dict[int, list[str]]]:
+    """The command line's overrides without Hydra's own; the same with the first of several values; the axes by place."""
+    overrides = [o for o in args.overrides if not re.match(r"^[+~]*hydra[./=]", o)]
+    parsed = _parse(overrides)
+    axes = {i: _values(o) for i, o in enumerate(parsed) if o.is_sweep_override()} if _is_sweep(args) else {}
+    return overrides, [axes[i][0] if i in axes else line for i, line in enumerate(overrides)], axes
+
+
+def _is_sweep(args: Namespace) -> bool:
+    """Whether several runs are wanted: by ``-m``, or because the experiment named is a sweep."""
+    experiments = [conf_dir() / f"{word.replace('=', '/')}.yaml" for word in args.overrides if "experiment=" in word]
+    modes = [OmegaConf.select(OmegaConf.load(file), "hydra.mode") for file in experiments if file.is_file()]
+    return args.multirun or "MULTIRUN" in modes
 
 
 def _check_run(overrides: Sequence[str], config_name: str) -> None:

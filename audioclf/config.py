@@ -235,6 +235,11 @@ class TrainerConfig(Section):
     checkpoint_every_s: float = Field(
         15.0, ge=0, description="least time between checkpoints [s]", json_schema_extra=NOT_IDENTITY
     )
+    keep_state: bool = Field(
+        True,
+        description="keep what a finished run needs to go on to more epochs: four fifths of its disk space",
+        json_schema_extra=NOT_IDENTITY,
+    )
     tensorboard: bool = Field(True, json_schema_extra=NOT_IDENTITY)
 
 

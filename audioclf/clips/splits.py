@@ -86,6 +86,18 @@ def split_clips(clips: Sequence[Clip], data: Data, audio: Mapping[str, str] = Ma
     return splits
 
 
+def fold_numbers(clips: Sequence[Clip], data: Data) -> list[int]:
+    """The values that ``data.fold`` can take: the published folds, else 1 to ``data.folds``.
+
+    Raises:
+        UserError: the table fixes the splits, so there is no fold to choose.
+    """
+    if {clip.split for clip in clips} != {None}:
+        raise UserError("fold=all: the table fixes the splits, so there is no fold to choose", "leave fold=all out")
+    published = sorted({clip.fold for clip in clips if clip.fold is not None})
+    return published or list(range(1, data.folds + 1))
+
+
 def _test(clips: list[Clip], data: Data) -> tuple[list[Clip], list[Clip], list[Clip] | None, str]:
     """Test, the rest, val where it is published, and the rule in words."""
     published = {clip.split for clip in clips}

@@ -75,6 +75,8 @@ def finish(
         except (ValueError, RuntimeError, OSError):  # a figure that cannot be drawn costs no finished run
             log.exception("TensorBoard's figures could not be written")
     folder.write_result(result)
+    if not config.trainer.keep_state:
+        folder.last_checkpoint.unlink(missing_ok=True)
     log.info("finished in %.1f s: test F1 %.3f", result["seconds"], result["test"]["f1_macro"])
     return result
 

@@ -271,8 +271,9 @@ def _write_shorter(
         shutil.copyfile(longer.metrics_csv, folder.metrics_csv)
         log.info("written down as %s", folder.path.name)
         shutil.copyfile(longer.log, folder.log)
-        with as_configured(trainer, config):
-            save_atomically(trainer, folder.last_checkpoint)
+        if config.trainer.keep_state:
+            with as_configured(trainer, config):
+                save_atomically(trainer, folder.last_checkpoint)
         finish(config, folder, state, trainer, best, data, _board(config, folder), started)
 
 

@@ -1,14 +1,24 @@
 """What TensorBoard shows of a run.
 
-Train and val curves share a chart: TensorBoard draws scalars of one name from different folders together, so they
-are written as ``loss`` and ``f1_macro`` below ``train/`` and ``val/``. Hyper-parameters and final metrics stand in
-the run's own folder.
+::
+
+    events/        hyper-parameters, final scores of test and val, figures, errors
+    events-train/  loss, f1_macro and accuracy of each epoch
+    events-val/    the same: TensorBoard draws scalars of one name from several folders in one chart
+
+The names are TensorBoard's doing. The HParams tab makes a column of every scalar in the folder of the
+hyper-parameters *and below*, so curves lie beside it, else their last epochs would stand where the scores of the
+tested weights belong. The Time Series tab gives a curve the hyper-parameters of the folder whose name its own name
+begins with, so it can be filtered and sorted by them.
+
+No summary of the whole experiment is written: TensorBoard takes the first that it finds, which one run cannot write
+for all. Without one it looks at every run, and puts the hyper-parameters that differ into the first columns.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +27,13 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 matplotlib.use("Agg")
 
-FINAL = ("f1_macro", "accuracy", "loss")
-FIRST_COLUMNS = ("lr", "epochs", "seed")
+EVENTS = "events"
+SCORES = ("f1_macro", "accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -63,19 +71,18 @@ class RunBoard:
     """
 
     def __init__(self, folder: Path, earlier: Sequence[Mapping[str, float]] = ()) -> None:
-        self.folder = folder
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-        for split in ("train", "val"):
-            shutil.rmtree(folder / split, ignore_errors=True)
-        self._splits = {split: SummaryWriter(str(folder / split)) for split in ("train", "val")}
+        self._final = folder / EVENTS
+        curves = {split: folder / f"{EVENTS}-{split}" for split in ("train", "val")}
+        for old in (self._final, *curves.values()):
+            shutil.rmtree(old, ignore_errors=True)
+        self._curves = {split: SummaryWriter(str(path)) for split, path in curves.items()}
         for row in earlier:
             self.epoch(row)
 
     def epoch(self, row: Mapping[str, float | int | None]) -> None:
         """Adds one epoch's points; ``row`` is one of ``metrics.csv``."""
-        for split, writer in self._splits.items():
-            for name in ("loss", "f1_macro", "accuracy"):
+        for split, writer in self._curves.items():
+            for name in SCORES:
                 value = row.get(f"{split}_{name}")
                 if value is not None and np.isfinite(value):
                     writer.add_scalar(name, value, int(row["epoch"] or 0))
@@ -88,7 +95,7 @@ class RunBoard:
         confusion: npt.NDArray[np.int64],
         errors: Sequence[ErrorExample],
     ) -> None:
-        """Adds what is known at the end: HParams, figures and the most confident errors.
+        """Adds what is known at the end: hyper-parameters, scores, figures and the most confident errors.
 
         Args:
             settings: hyper-parameters by dotted key.
@@ -97,17 +104,16 @@ class RunBoard:
             errors: test clips, most confident first.
         """
         step = int(result["selected_epoch"])
-        metrics = {
-            f"{split}/{name}": result[split][name]
-            for split in ("test", "val", "train")
-            for name in FINAL
-            if result[split][name] is not None
-        }
-        with SummaryWriter(str(self.folder)) as writer:
-            for summary in _hparams(settings, metrics):
+        words = {key: str(value).lower() if isinstance(value, bool) else value for key, value in settings.items()}
+        _, *session = hparams(words, {})
+        with SummaryWriter(str(self._final)) as writer:
+            for summary in session:
                 writer.file_writer.add_summary(summary)
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
+            # The tab shows the first five columns, by name: train would keep val's F1 out; it has its curve.
+            for split in ("test", "val"):
+                for name in SCORES:
+                    if result[split][name] is not None:
+                        writer.add_scalar(f"{split}/{name}", result[split][name], step)
             classes = result["data"]["classes"]
             writer.add_figure("test/confusion_matrix", confusion_figure(confusion, classes), step)
             writer.add_figure("test/f1_per_class", f1_figure(result), step)
@@ -119,22 +125,8 @@ class RunBoard:
 
     def close(self) -> None:
         """Closes the event files."""
-        for writer in self._splits.values():
+        for writer in self._curves.values():
             writer.close()
-
-
-def _hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[Summary]:
-    """The HParams tab's records, with the first knobs in its first columns.
-
-    TensorBoard sorts the columns by name, but those marked as different from run to run go before the others.
-    """
-    experiment, *session = hparams(dict(settings), dict(metrics))
-    metadata = experiment.value[0].metadata.plugin_data
-    content = HParamsPluginData.FromString(metadata.content)
-    for info in content.experiment.hparam_infos:
-        info.differs = info.name in FIRST_COLUMNS
-    metadata.content = content.SerializeToString()
-    yield from (experiment, *session)
 
 
 def confusion_figure(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:

@@ -58,6 +58,7 @@ NO_NUMBER = {  # another value of every key that cannot
     "trainer.accelerator": "cpu",
     "trainer.checkpoint_every_s": 1.0,
     "trainer.tensorboard": False,
+    "trainer.keep_state": False,
     "fetch.enabled": False,
     "fetch.workers": 1,
     "fetch.workers_per_site": 2,
