@@ -73,6 +73,11 @@ if __name__ == "__main__":
     import audioclf.app
     import audioclf.audio.importer
     import audioclf.cli
+    import audioclf.compare.compare
+    import audioclf.compare.figures
+    import audioclf.compare.html
+    import audioclf.compare.importance
+    import audioclf.compare.tables
     import audioclf.training.fit
     import audioclf.training.report  # noqa: F401
 

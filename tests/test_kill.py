@@ -55,7 +55,7 @@ class Place:
                 "audio": sum(1 for _ in self.cache.glob("audio/??/*.flac")),
                 "features": len(self.features()),
                 "epochs": len(self.run.read_metrics()),
-                "scoring": sum(path.exists() for path in scored) + len(list(self.run.path.glob("events.*"))),
+                "scoring": sum(path.exists() for path in scored) + len(list(self.run.path.glob("events/*"))),
             }
         )
 

@@ -7,7 +7,7 @@
     metrics.csv          one row for each epoch, train and val
     predictions.parquet  clip, group, split, target, label, predicted, logits
     checkpoints/         last.ckpt (to continue from), model.ckpt (the selected weights)
-    train/, val/, events TensorBoard
+    events*/             TensorBoard
     train.log            what was printed, with times
     failure.txt          of a sweep's run that failed: why, with the traceback
     result.json          written last: its presence means "finished"

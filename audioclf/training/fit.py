@@ -210,7 +210,7 @@ def _train(
     if not folder.last_checkpoint.exists():
         folder.begin(config.model_dump(), state)
         if shorter is not None:
-            console.print(f"continuing from {shorter.path.name}", markup=False)
+            console.print(f"continuing from {shorter.path.name}", markup=False, soft_wrap=True)
             shutil.copyfile(shorter.metrics_csv, folder.metrics_csv)
             with shorter.last_checkpoint.open("rb") as source, replacing(folder.last_checkpoint) as target:
                 shutil.copyfileobj(source, target)

@@ -1,13 +1,18 @@
 """What makes a run another run: the keys that change its numbers, and nothing else."""
 
+import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from audioclf.app import load_config
+from audioclf.app import conf_dir, load_config
 from audioclf.config import Config, keys_of, parse_config
 from audioclf.runs.identity import identity, run_name, swept_settings
 
@@ -54,6 +59,9 @@ NO_NUMBER = {  # another value of every key that cannot
     "launcher": "ray",
     "marks": [3],
     "search.trials": 3,
+    "search.prune": False,
+    "search.study": "lr",
+    "search.trial": 1,
     "data.ram_budget_gb": 0.0,
     "trainer.accelerator": "cpu",
     "trainer.checkpoint_every_s": 1.0,
@@ -82,11 +90,16 @@ def config(**groups: dict[str, Any]) -> Config:
     return parse_config({**DEFAULTS, **groups})
 
 
-def changed(key: str, value: object) -> Config:
+def changes_of(settings: dict[str, object]) -> Config:
     raw = config().model_dump()
-    section, _, name = key.rpartition(".")
-    (raw[section] if section else raw)[name] = value
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (raw[section] if section else raw)[name] = value
     return parse_config(raw)
+
+
+def changed(key: str, value: object) -> Config:
+    return changes_of({key: value})
 
 
 def table(path: Path, **settings: object) -> Config:
@@ -135,10 +148,112 @@ def test_the_identity_is_a_sha256_and_the_same_in_every_process() -> None:
     assert digest == identity(parse_config(config().model_dump()))
 
 
+# --- the folder's name -----------------------------------------------------------------------------------------------
+
+
 def test_the_folder_name_says_what_a_person_looks_for(write_file: WriteFile) -> None:
     one = table(write_file("clips.csv", "path,label\n"), fold=2)
-    assert run_name(one) == f"csv.fold2-mel-audio_classifier-lr3e-05-epochs50-seed0-{identity(one)[:12]}"
-    assert run_name(config()).startswith("demo-mel-audio_classifier-")
+    assert run_name(one).startswith("csv.fold2-mel-audio_classifier-lr3e-5-epochs50-seed0-")
+    assert run_name(one).endswith(f"-{identity(one)[:12]}")
+    assert run_name(one).count("fold") == 1
+    assert run_name(config(model={"name": "linear"})).startswith("demo-mel-linear-lr3e-5-epochs50-seed0-")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        *(("lr", lr, f"lr{said}") for lr, said in ((1e-4, "1e-4"), (1e-2, "1e-2"), (0.1, "0.1"), (0.015, "0.015"))),
+        *(("lr", lr, f"lr{said}") for lr, said in ((1.0, "1"), (20000.0, "20000"), (1e6, "1e6"))),
+        ("lr", 0.000123456789, "lr1.23457e-4"),
+        ("features.n_mels", 32, "n_mels32"),
+        ("features.f_max", 8000.0, "f_max8000"),
+        ("features.normalisation", "none", "normalisation_none"),
+        ("model.hidden", 128, "hidden128"),
+        ("optimizer.schedule", "cosine", "schedule_cosine"),
+        ("optimizer.weight_decay", 1e-4, "weight_decay1e-4"),
+        ("data.allow_leak", True, "allow_leak_true"),
+        ("data.limit_per_class", 10, "limit_per_class10"),
+        ("data.classes", ["dog bark", "siren"], "classes_dog_bark.siren"),
+        ("data.classes", ["a" * 50], "classes_" + "a" * 32),
+    ],
+)
+def test_the_folder_name_says_what_is_not_the_default(key: str, value: object, said: str) -> None:
+    name = run_name(changed(key, value))
+    assert f"-{said}-" in name
+    usual = set(run_name(config()).split("-")[:-1])
+    others = set(name.replace(f"-{said}-", "-", 1).split("-")[:-1]) - usual
+    assert not others, f"{name}: says more"
+
+
+def test_a_key_whose_last_word_another_key_has_is_said_in_full(write_file: WriteFile) -> None:
+    columns = {"fold": "part", "label": "sound"}
+    links = config(data={"name": "links", "csv": str(write_file("links.csv", "url,sound,part\n")), "columns": columns})
+    assert "-label_sound-data.columns.fold_part-" in run_name(links)
+
+
+def test_a_name_that_would_be_too_long_leaves_out_whole_keys() -> None:
+    settings = {"data.classes": ["a" * 40], "data.limit_per_class": 10**6, "data.synthesis_seed": 10**6}
+    name = run_name(changes_of(settings | {"features.n_mels": 10**6, "loss.label_smoothing": 1e-4}))
+    said = [f"classes_{'a' * 32}", "limit_per_class1000000", "synthesis_seed1000000", "n_mels1000000"]
+    assert all(f"-{one}-" in name for one in said[:2])
+    assert 130 < len(name) <= 150
+    assert set(name.split("-")[:-1]) <= {*run_name(config()).split("-"), *said}
+
+
+def test_the_schemas_defaults_are_those_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So what is not the schema's default is what somebody set."""
+    for name in ("AUDIOCLF_CACHE", "AUDIOCLF_OUTPUTS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "clips.csv").write_text("path,label\n")
+    paths = {name: [f"data.csv={tmp_path / 'clips.csv'}"] for name in ("csv", "links")}
+    paths |= {name: [f"data.root={tmp_path}"] for name in ("esc10", "esc50", "folder")}
+    checked = set()
+    for group in ("data", "features", "model", "loss", "trainer"):
+        for path in (conf_dir() / group).glob("*.yaml"):
+            if path.stem != "base":
+                choice = load_config([f"{group}={path.stem}", *(paths.get(path.stem, []) if group == "data" else [])])
+                differing = dict(other_than_default(choice))
+                if path.stem.startswith("esc"):
+                    assert differing.pop("data.fold") == 1, "said in the name beside the data"
+                assert not differing, f"{group}={path.stem}"
+                checked.add(path.stem)
+    assert checked > {"demo", "links", "mel", "linear"}
+
+
+def other_than_default(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from other_than_default(value, f"{prefix}{name}.")
+        elif not field.is_required() and value != field.get_default(call_default_factory=True):
+            yield f"{prefix}{name}", value
+
+
+TEXT = st.text(min_size=1, max_size=300)
+ANY = {
+    "lr": st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    "epochs": st.integers(min_value=1, max_value=10**200),
+    "seed": st.integers(min_value=0, max_value=2**32 - 1),
+    "data.fold": st.none() | st.integers(min_value=1, max_value=10**200),
+    "data.classes": st.none() | st.lists(TEXT, min_size=1, max_size=30),
+    "data.allow_leak": st.booleans(),
+    "features.n_mels": st.integers(min_value=1, max_value=10**200),
+    "features.f_max": st.floats(min_value=1, max_value=11_025),
+    "optimizer.weight_decay": st.floats(min_value=0, allow_infinity=False),
+    "model.hidden": st.integers(min_value=1, max_value=10**9),
+}
+
+
+@example([{"data.fold": 10**180}, {"data.fold": 10**180 + 1}])
+@given(st.lists(st.fixed_dictionaries({}, optional=ANY), min_size=2, max_size=4))
+def test_names_are_short_safe_stable_and_one_for_each_identity(settings: list[dict[str, Any]]) -> None:
+    configs = [changes_of(setting) for setting in settings]
+    names = [run_name(one) for one in configs]
+    for one, name in zip(configs, names, strict=True):
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}", name)
+        assert len(name) <= 150
+        assert run_name(parse_config(json.loads(one.model_dump_json()))) == name
+    assert len(set(names)) == len({name.lower() for name in names}) == len({identity(one) for one in configs})
 
 
 # --- the data --------------------------------------------------------------------------------------------------------
@@ -176,5 +291,5 @@ def test_swept_settings_are_flat_simple_and_without_paths() -> None:
     assert settings["lr"] == 3e-5
     assert settings["features.f_max"] == "null"
     assert settings["model.name"] == "audio_classifier"
-    assert set(settings) == set(OTHER) | NAMES
+    assert set(settings) == set(OTHER) | NAMES - {"search.name"}
     assert all(isinstance(value, bool | int | float | str) for value in settings.values())

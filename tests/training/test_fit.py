@@ -383,7 +383,7 @@ def test_the_default_folder_names_the_run_and_no_two_runs_share_it(tiny_config: 
     ]
     names = [run_name(tiny_config(**change)) for change in [{}, *numbers]]
     assert len(set(names)) == len(names)
-    assert names[0].startswith("csv-mel-audio_classifier-lr0.001-epochs3-seed0-")
+    assert names[0].startswith("csv-mel-audio_classifier-lr1e-3-epochs3-seed0-")
     no_numbers = [
         *({"paths": {"outputs": "elsewhere"}}, {"paths": {"cache": "elsewhere"}}, {"retrain": True}),
         *(
