@@ -11,6 +11,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,8 @@ from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError, nearest, sh
 from audioclf.files import write_text
 from audioclf.runs.folder import RunFolder
 from audioclf.runs.identity import run_name
+from audioclf.sweep.record import SWEEPS
+from audioclf.sweep.space import axis_of
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
 
@@ -117,7 +120,8 @@ def check_command_line(argv: Sequence[str]) -> None:
         return
     name = args.config_name or "config"
     overrides, first, axes = _axes(args)
-    _check_run(first, name)
+    config = _check_run(first, name)
+    _check_search(config, [overrides[i] for i in axes])
     for i, values in axes.items():
         for value in values[1:]:
             _check_run([*first[:i], value, *first[i + 1 :]], name)
@@ -138,9 +142,23 @@ def _is_sweep(args: Namespace) -> bool:
     return args.multirun or "MULTIRUN" in modes
 
 
-def _check_run(overrides: Sequence[str], config_name: str) -> None:
+def _check_run(overrides: Sequence[str], config_name: str) -> Config:
     """Checks the configuration, and that its run can be named: its table of clips is there and readable."""
-    run_name(load_config(overrides, config_name))
+    config = load_config(overrides, config_name)
+    run_name(config)
+    return config
+
+
+def _check_search(config: Config, swept: Sequence[str]) -> None:
+    """Refuses an interval where nothing searches in it, and a search where Optuna is missing."""
+    if config.search.name == "grid":
+        for line in swept:
+            if _parse([line])[0].is_interval_sweep():
+                raise UserError(
+                    f"{shown(line)}: an interval; expected values: a,b,c", "add search=optuna to search in it"
+                )
+    elif swept and find_spec("optuna") is None:
+        raise UserError("search=optuna: optuna is not installed", "pip install 'audioclf[search]'")
 
 
 @contextmanager
@@ -189,8 +207,10 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _values(override: Override) -> list[str]:
-    """One override line for each value of a swept override, the first :data:`CHECK_LIMIT` of them."""
+    """One override line for each value of a swept override, the first :data:`CHECK_LIMIT`; both ends of an interval."""
     swept = override.value()
+    if override.is_interval_sweep():
+        return [f"{override.get_key_element()}={end}" for end in axis_of(override).ends]
     try:
         if isinstance(swept, Glob):
             values = iter(swept.filter(_options(override.key_or_group)))
@@ -258,7 +278,8 @@ def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
     group, _, leaf = key.partition(".")
     folder = conf_dir() / group
     if leaf and folder.is_dir():
-        having = [p.stem for p in sorted(folder.glob("*.yaml")) if leaf in OmegaConf.load(p) and p.stem != "base"]
+        files = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml")) if path.stem != "base"}
+        having = [name for name, file in files.items() if leaf in file or OmegaConf.select(file, key) is not None]
         if having:
             options = " or ".join(f"{group}={name}" for name in having)
             return UserError(f"{key}={value}: not a key of the chosen {group}", f"{key} belongs to {options}: add it")
@@ -312,6 +333,10 @@ def _run_job(cfg: DictConfig, folder: Path) -> float:
     try:
         config = parse_config(plain(cfg))
         console.quiet = config.launcher != "basic"  # progress bars of several processes would mix
+        if config.search.study is not None:
+            from audioclf.sweep.study import fit_trial
+
+            return fit_trial(config, folder, folder.parent / SWEEPS / config.search.study)
         return float(fit(config, folder).result["val"]["f1_macro"])
     except (Interrupted, KeyboardInterrupt) as stop:
         _interrupted(folder, stop)

@@ -1,8 +1,9 @@
-"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `doctor`."""
+"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `doctor`."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return doctor([*arguments.overrides, *rest])
             if arguments.command == "import":
                 return import_folder(arguments.dir, [*arguments.overrides, *rest])
+            if arguments.command == "compare":
+                return compare_folders(arguments.dirs, arguments.baseline, arguments.into)
             return fetch(
                 [*arguments.overrides, *rest], retry=arguments.retry, plan=arguments.plan, status=arguments.status
             )
@@ -78,6 +81,23 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     take.add_argument("dir", type=Path, metavar="DIR", help="folder with audio files, searched with its subfolders")
+    study = commands.add_parser(
+        "compare",
+        help="say which setting of finished runs is better, by how much, and whether that is more than noise",
+        description=(
+            "Compares finished runs; trains nothing. DIR is a run, a sweep's folder or a folder of runs. Writes "
+            "comparison.csv, runs.csv, comparison.html and figures. "
+            "Exit code 0: compared; 2: there is nothing to compare, or bad input."
+        ),
+    )
+    study.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="e.g. outputs, or outputs/sweeps/NAME")
+    study.add_argument(
+        "--baseline",
+        default="",
+        metavar='"KEY=VALUE ..."',
+        help='what the others are compared with, e.g. "lr=1e-2 epochs=3"; else the first setting of the sweep',
+    )
+    study.add_argument("--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR")
     look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, look_after):
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
@@ -179,6 +199,44 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
     for line in report.summary_lines():
         console.print(line, markup=False)
     return EXIT_OK if not report.unusable else EXIT_FAILED
+
+
+def compare_folders(folders: Sequence[Path], baseline: str = "", into: Path | None = None) -> int:
+    """Compares the finished runs below folders, prints the answer and writes it down.
+
+    Args:
+        folders: runs, folders of sweeps, or folders of runs.
+        baseline: keys and values of the setting to compare with, as on a command line; empty: chosen.
+        into: folder to write to; None: the first folder.
+
+    Raises:
+        UserError: nothing can be compared, no setting is the baseline, or nothing can be written.
+    """
+    from audioclf.compare.compare import compare
+    from audioclf.compare.tables import print_comparison, write_comparison
+
+    comparison = compare(folders, _values(baseline))
+    print_comparison(comparison)
+    place = into or folders[0]
+    write_comparison(comparison, place)
+    console.print(
+        f"written to {place}: comparison.html, comparison.csv, runs.csv, figures", markup=False, soft_wrap=True
+    )
+    return EXIT_OK
+
+
+def _values(words: str) -> dict[str, str]:
+    """``"lr=1e-2 epochs=3"`` as keys and values."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(words)]
+    except ValueError as error:
+        raise UserError(f"--baseline {shown(words)}: {error}", 'write --baseline "lr=1e-2 epochs=3"') from error
+    for key, equals, value in pairs:
+        if not (key and equals and value):
+            raise UserError(
+                f"--baseline {shown(key + equals + value)}: expected KEY=VALUE", 'write --baseline "lr=1e-2 epochs=3"'
+            )
+    return {key: value for key, _, value in pairs}
 
 
 def _config_of_a_table(overrides: Sequence[str]) -> Config:

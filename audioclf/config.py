@@ -222,7 +222,10 @@ class SearchConfig(Section):
     """How a sweep chooses what it runs; none of it can change a run's numbers."""
 
     name: Literal["grid", "optuna"]
-    trials: int = Field(30, ge=1, description="optuna: settings that are tried")
+    trials: int = Field(30, ge=1, description="settings that are tried, by all calls of the same search together")
+    prune: bool = Field(True, description="give up early what is worse than two thirds of the others")
+    study: str | None = Field(None, description="folder name of the search that a run belongs to; a search sets it")
+    trial: int | None = Field(None, ge=0, description="number of the trial that a run is of; a search sets it")
 
 
 class TrainerConfig(Section):
@@ -273,7 +276,7 @@ class Config(Section):
     lr: float = Field(gt=0, description="Adam's learning rate")
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32, description="initial weights and the order of batches")
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(32, ge=1)
     retrain: bool = Field(
         False, description="train a finished run again; the old folder is kept aside", json_schema_extra=NOT_IDENTITY
     )
@@ -281,7 +284,9 @@ class Config(Section):
         [], description="epochs on the way that are written down as finished runs", json_schema_extra=NOT_IDENTITY
     )
     launcher: Launcher = Field(
-        "basic", description="what runs the runs of a sweep; ray: fetches and extracts, too", json_schema_extra=NOT_IDENTITY
+        "basic",
+        description="what runs the runs of a sweep; ray: fetches and extracts, too",
+        json_schema_extra=NOT_IDENTITY,
     )
     search: SearchConfig = Field(json_schema_extra=NOT_IDENTITY)
     data: DataConfig
@@ -309,7 +314,7 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
     except ValidationError as error:
         lines, hints = [], []
         for fault in error.errors():
-            line, hint = _explain(dict(fault), raw, typed or {})
+            line, hint = explain(dict(fault), raw, typed or {})
             lines.append(line)
             hints += [hint] if hint else []
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
@@ -375,7 +380,7 @@ def _is(test: Callable[[Path], bool], path: str) -> bool:
         return False
 
 
-def _explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str | None]:
+def explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str | None]:
     """One line for one fault that pydantic found, and a hint where there is a good one."""
     where = [str(part) for part in fault["loc"]]
     if len(where) > 1 and isinstance(raw.get(where[0]), Mapping) and where[1] == raw[where[0]].get("name"):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 from audioclf.app import conf_dir, load_config
-from audioclf.config import Config, keys_of, parse_config, section_names
+from audioclf.config import Config, Launcher, keys_of, parse_config, section_names
 from audioclf.errors import UserError
 
 GROUPS = {  # every group of conf/ with its options
@@ -77,12 +77,14 @@ def test_every_option_of_every_group_composes_and_validates(option: str, tmp_pat
     config = load_config(with_paths(option, tmp_path))
     group, name = option.split("=")
     if group in Config.model_fields and group != "trainer":
-        assert getattr(config, group).name == name
+        chosen = getattr(config, group)
+        assert (chosen if group == "launcher" else chosen.name) == name
 
 
 def test_options_and_schema_name_the_same_choices() -> None:
     for group in ("data", "features", "model", "loss"):
         assert sorted(section_names(group)) == GROUPS[group]
+    assert sorted(get_args(Launcher)) == GROUPS["launcher"]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +129,10 @@ def test_conf_has_every_key_of_the_schema_and_no_other(tmp_path: Path) -> None:
         content = as_dict(conf_dir() / group / f"{name}.yaml")
         if content.pop("defaults", None) == ["base"]:
             content |= as_dict(conf_dir() / group / "base.yaml")
-        in_conf |= set(keys_of({group: content} if group != "experiment" else content))
-    content = as_dict(conf_dir() / "config.yaml")
-    in_conf |= {key for key in keys_of(content) if key.partition(".")[0] not in ("defaults", "hydra")}
-    assert in_conf - {"defaults"} == {f"{prefix}{name}" for prefix, model in SECTIONS for name in model.model_fields}
+        in_conf |= set(keys_of({group: content} if group not in ("experiment", "launcher", "search") else content))
+    in_conf |= set(keys_of(as_dict(conf_dir() / "config.yaml")))
+    in_conf = {key for key in in_conf if key.partition(".")[0] not in ("defaults", "hydra")}
+    assert in_conf == {f"{prefix}{name}" for prefix, model in SECTIONS for name in model.model_fields}
 
 
 def as_dict(path: Path) -> dict[str, object]:
@@ -264,8 +266,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(overrides: list[st
         ("data=3", "csv, demo, esc10, esc50, folder, links", None),
         ("data=[demo,esc10]", "csv, demo, esc10, esc50, folder, links", None),
         ("data={name: demo}", "csv, demo, esc10, esc50, folder, links", None),
-        ("experiment=labreport", "lab_report", "did you mean experiment=lab_report?"),
-        ("experiment=null", "lab_report", None),
+        ("experiment=labreport", "lab_report, low_f1", "did you mean experiment=lab_report?"),
+        ("experiment=null", "lab_report, low_f1", None),
     ],
 )
 def test_an_unknown_choice_is_refused_with_those_there_are(override: str, options: str, hint: str | None) -> None:

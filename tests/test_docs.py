@@ -20,7 +20,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 COMMAND = re.compile(r"^(?:python|make|tensorboard) .*$", re.MULTILINE)
 INLINE = re.compile(r"`((?:python|make|tensorboard) [^`]+)`")
 RATE = 8_000
-FEW = {"epochs": "1,2", "seed": "0,1", "lr": "1e-3", "data.fold": "1"}
+FEW = {"epochs": "1,2", "seed": "0,1", "lr": "1e-3", "data.fold": "1", "search.trials": "2"}
+FEWER = re.compile(r"^(epochs|seed|lr|data\.fold|search\.trials)=(?!interval).*")
 TINY = {
     "data.num_classes": "2",
     "data.recordings_per_class": "3",
@@ -114,7 +115,7 @@ def test_train_command(command, material, web):
     if "model=linear" in words:
         tiny.remove("model.hidden=8")
     if sweep:  # as many axes, fewer values
-        words = [re.sub(r"^(epochs|seed|lr|data\.fold)=.*", lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
+        words = [re.sub(FEWER, lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
     else:
         words = [word for word in words if not word.startswith("epochs=")] + ["epochs=1"]
     finished = run([sys.executable, "train.py", *words, *tiny, "trainer.tensorboard=false"], material)

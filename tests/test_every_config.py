@@ -26,7 +26,7 @@ from audioclf.runs.identity import run_name
 from audioclf.training.fit import fit
 from audioclf.training.module import ClassifierModule
 
-NO_CHOICES = {"hydra"}  # of the program itself, not of a run
+NO_CHOICES = {"hydra", "launcher", "search"}  # of the program itself, not of a run
 
 
 def choices() -> list[str]:
@@ -209,8 +209,8 @@ def check_folder(folder: Path, result: dict[str, Any]) -> None:
 
     for name in ("checkpoints/last.ckpt", "checkpoints/model.ckpt"):
         assert "state_dict" in torch.load(folder / name, weights_only=True)
-    for where in (folder, folder / "train", folder / "val"):
-        assert len(list(where.glob("events.out.tfevents.*"))) == 1
+    for where in ("events", "events-train", "events-val"):
+        assert len(list((folder / where).glob("events.out.tfevents.*"))) == 1
     assert "finished in" in (folder / "train.log").read_text()
     assert not list(folder.rglob("*.tmp"))
 

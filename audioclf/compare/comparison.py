@@ -33,7 +33,7 @@ class Estimate:
     Attributes:
         mean: over folds of the mean over seeds.
         sd: between runs (within folds where there are several seeds); NaN where there is one run.
-        low, high: 95 % interval.
+        low, high: 95 % interval; of train F1 over runs alone, and NaN where there is one run.
         n: runs.
     """
 
@@ -50,11 +50,11 @@ class Difference:
 
     Attributes:
         mean, low, high: difference of macro-F1 with its 95 % interval.
-        pairs: runs of each side that were paired.
+        pairs: runs of each side that were paired; 0 where the seeds were taken as independent.
         verdict: ``better`` or ``worse`` where the interval excludes 0, ``noise`` where it does not, ``unknown`` where
             there are too few seeds to know what noise is.
         more_seeds: about how many more seeds would settle a gap of this size; None: no number of seeds would (the
-            recordings are too few), or there is nothing to settle.
+            recordings are too few), there is nothing to settle, or one seed does not tell what another would change.
     """
 
     mean: float
@@ -94,7 +94,8 @@ class Setting:
     """The runs that differ in seed and fold alone.
 
     Attributes:
-        label: the keys that vary in the study, as on a command line: ``"lr=0.0001 epochs=10"``.
+        label: the keys that vary in the study, as on a command line: ``"lr=1e-4 epochs=10"``; another one for each
+            setting of a study, ``"all alike"`` where there is one setting.
         values: those keys and their values; ``"null"`` for None.
         runs: its runs, by fold and seed.
         train, val, test: macro-F1.
@@ -164,6 +165,7 @@ class Comparison:
         selected: the best on val.
         baseline: what the others are compared with.
         sentences: the answer in words: changes of one key from the baseline first, then the selected setting on test.
+        changes: how many of the sentences, the first ones, are about changes of one key.
         warnings: edge of the grid, few seeds, unequal folds, leaks.
         passed_over: folders that were not counted.
         classes: the label map, K names.
@@ -189,3 +191,4 @@ class Comparison:
     confusion: IntArray
     chance: float
     importance: list[Importance] = field(default_factory=list)
+    changes: int = 0

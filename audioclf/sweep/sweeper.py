@@ -14,12 +14,11 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from audioclf.app import conf_dir, plain, show_error
+from audioclf.app import conf_dir, plain, show_error, user_errors
 from audioclf.config import Config, check_paths, parse_config
 from audioclf.console import console, stderr
 from audioclf.errors import EXIT_FAILED, UserError
 from audioclf.sweep.plan import (
-    REPETITIONS,
     PlannedRun,
     job_of,
     plan,
@@ -29,13 +28,13 @@ from audioclf.sweep.plan import (
     why_not_shared,
 )
 from audioclf.sweep.record import SWEEPS, write_sweep
-from audioclf.sweep.watch import Watch
+from audioclf.sweep.watch import Watch, stamp
 
 Combination = tuple[str, tuple[str, ...]]
 """Label and overrides of one run, not yet composed."""
 
 
-class Sweeper(BasicSweeper):  # type: ignore[misc]  # Hydra's plugins are untyped
+class Sweeper(BasicSweeper):
     """Every combination of the values named, each identity once.
 
     Args:
@@ -47,19 +46,19 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]  # Hydra's plugins are untype
         """Runs the sweep and prints its comparison.
 
         Raises:
-            SystemExit: 1 where a run failed.
-            UserError: no combination can be run.
+            SystemExit: 1 where a run failed, 2 where no combination can be run, 130 after Ctrl-C.
         """
-        combinations, typed = self.combinations(arguments)
-        runs, failed = self.planned(combinations)
-        keys = varying(runs, typed)
-        folder = self.outputs / SWEEPS / sweep_name(runs, keys)
-        write_sweep(folder, keys, runs, failed)
-        if note := why_not_shared(runs):
-            console.print(note, markup=False)
-        failed |= self.execute(runs)
-        write_sweep(folder, keys, runs, failed)
-        end(folder, len(combinations), runs, failed)
+        with user_errors():
+            combinations, typed = self.combinations(arguments)
+            runs, failed = self.planned(combinations)
+            keys = varying(runs, typed)
+            folder = self.outputs / SWEEPS / sweep_name(runs, keys)
+            write_sweep(folder, keys, runs, failed)
+            if note := why_not_shared(runs):
+                console.print(note, markup=False)
+            failed |= self.execute(runs)
+            write_sweep(folder, keys, runs, failed)
+            end(folder, len(combinations), runs, failed)
 
     @property
     def outputs(self) -> Path:
@@ -87,7 +86,7 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]  # Hydra's plugins are untype
         Raises:
             UserError: values that do not go together.
         """
-        assert self.hydra_context is not None
+        assert self.hydra_context is not None and self.config is not None
         config = parse_config(plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))))
         check_paths(config)
         return config
@@ -163,27 +162,31 @@ class Sweeper(BasicSweeper):  # type: ignore[misc]  # Hydra's plugins are untype
     def _launch(self, ways: Sequence[Sequence[PlannedRun]]) -> dict[str, str]:
         """Launches a job for each trajectory.
 
-        A worker process that dies takes the launcher's pool with it: what is left then gets a launch of its own, one
-        by one, so that one bad run costs no other.
+        A worker process that dies may take the launcher's pool with it. Those of its jobs that had begun then get a
+        launch of their own, one by one, so that one bad run costs no other; the rest go on together.
 
         Returns:
             Label of each run whose process died → what the launcher said of it.
         """
         assert self.launcher is not None
-        died: dict[str, str] = {}
+        if not ways:
+            return {}
+        before = {way[-1].label: stamp(way[-1]) for way in ways}
         try:
-            if ways:
-                self.launcher.launch([job_of(way) for way in ways], initial_job_idx=0)
+            self.launcher.launch([job_of(way) for way in ways], initial_job_idx=0)
         except UserError:
             raise
         except Exception as error:  # whatever a launcher's library makes of a dead process
-            left = [way for way in ways if not _has_ended(way)]
+            left = [w for w in ways if not w[-1].folder.failure.exists() and stamp(w[-1]) == before[w[-1].label]]
             if len(ways) == 1:
-                return {run.label: f"its process died: {_first_line(error)}" for run in left[0]} if left else {}
-            stderr.print(f"a job's process died ({_first_line(error)}); going on one by one", markup=False)
-            for way in left:
+                return {run.label: f"its process died: {_said(error)}" for run in left[0]} if left else {}
+            begun = [way for way in left if way[-1].folder.read_state() is not None] or left
+            stderr.print(f"a job's process died ({_said(error)}); what had begun goes on one by one", markup=False)
+            died: dict[str, str] = {}
+            for way in begun:
                 died |= self._launch([way])
-        return died
+            return died | self._launch([way for way in left if way not in begun])
+        return {}
 
 
 def end(folder: Path, combinations: int, runs: Sequence[PlannedRun], failed: dict[str, str]) -> None:
@@ -224,11 +227,7 @@ def read_failure(run: PlannedRun) -> str | None:
         return None
 
 
-def _has_ended(way: Sequence[PlannedRun]) -> bool:
-    """Whether the job of a trajectory came to its end, good or bad."""
-    longest = way[-1].folder
-    return longest.failure.exists() or longest.read_result() is not None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _said(error: Exception) -> str:
+    """The first sentence of a library's error."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line.partition(". ")[0].rstrip(".") for line in lines if line), type(error).__name__)

@@ -24,7 +24,7 @@ class Watch:
     def __init__(self, runs: Sequence[PlannedRun], done: int = 0) -> None:
         self.total = done + len(runs)
         self.ended = done
-        self._before = {run.label: _stamp(run) for run in runs}
+        self._before = {run.label: stamp(run) for run in runs}
         self._pending = list(runs)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
@@ -42,7 +42,7 @@ class Watch:
 
     def is_new(self, run: PlannedRun) -> bool:
         """Whether the run's ``result.json`` was written since the watch began."""
-        return _stamp(run) not in (None, self._before[run.label])
+        return stamp(run) not in (None, self._before[run.label])
 
     def _look_on(self) -> None:
         while not self._over.wait(EVERY_S):
@@ -54,13 +54,21 @@ class Watch:
             if result is not None:
                 self._pending.remove(run)
                 self.ended += 1
-                f1 = f"{result['val']['f1_macro']:.3f}".removeprefix("0")
-                count = f"[{self.ended:>{len(str(self.total))}}/{self.total}]"
-                console.print(f"{count} {run.label}: val F1 {f1}", markup=False, soft_wrap=True)
+                say(self.ended, self.total, run.label, f"val F1 {short(result['val']['f1_macro'])}")
 
 
-def _stamp(run: PlannedRun) -> tuple[int, int] | None:
-    """What tells one ``result.json`` from another that takes its place."""
+def say(ended: int, total: int, label: str, what: str) -> None:
+    """A line for something that ended: ``[ 7/30] lr=1e-4: val F1 .812``."""
+    console.print(f"[{ended:>{len(str(total))}}/{total}] {label}: {what}", markup=False, soft_wrap=True)
+
+
+def short(f1: float) -> str:
+    """An F1 as people write it: ``.812``."""
+    return f"{f1:.3f}".removeprefix("0")
+
+
+def stamp(run: PlannedRun) -> tuple[int, int] | None:
+    """What tells a run's ``result.json`` from another that takes its place; None where there is none."""
     try:
         found = Path(run.folder.path / "result.json").stat()
     except OSError:

@@ -144,9 +144,7 @@ def _same(found: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     return all(found.get(key) == state[key] for key in ("identity", "data_fingerprint"))
 
 
-def _fit(
-    config: Config, path: Path, data: AudioDataModule, prune: Callable[[int, float], bool] | None = None
-) -> Run:
+def _fit(config: Config, path: Path, data: AudioDataModule, prune: Callable[[int, float], bool] | None = None) -> Run:
     folder, state = RunFolder(path), state_of(config, data.fingerprint)
     with _locked(path):
         result = None if config.retrain else finished(folder, state)
@@ -164,8 +162,8 @@ def _begun(folder: RunFolder, state: Mapping[str, Any]) -> tuple[RunFolder | Non
     """How many epochs of a run are done: by itself, else by the longest shorter run on the same way, which is named."""
     found = folder.read_state()
     own = found is not None and _same(found, state) and folder.read_result() is None
-    if own and (epochs := folder.saved_epochs()):
-        return None, epochs
+    if own and (done := folder.saved_epochs()):
+        return None, done
     best: RunFolder | None = None
     most = 0
     for sibling in folder.path.parent.glob("*/result.json"):
