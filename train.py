@@ -5,7 +5,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from audioclf.app import check_command_line, register_resolvers, run_task, spell_out, user_errors
+from audioclf.app import run_task
+from audioclf.command_line import check_command_line, spell_out
+from audioclf.compose import register_resolvers
+from audioclf.console import user_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

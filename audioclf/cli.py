@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audioclf import __version__
-from audioclf.app import load_config, user_errors
+from audioclf.compose import load_config
 from audioclf.config import Config, DemoData
-from audioclf.console import console, stderr
+from audioclf.console import console, stderr, user_errors
 from audioclf.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UserError, nearest, shown
 from audioclf.fetch.reasons import FailureClass
 

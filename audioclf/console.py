@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
+
+from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError
 
 # emoji=False: a place in a table such as "clips.csv:100:" would lose its line number to a pictogram
 console = Console(highlight=False, emoji=False, soft_wrap=False)
@@ -64,3 +68,23 @@ def progress_bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[P
     ]
     with Progress(*columns, console=console, transient=True) as progress:
         yield ProgressBar(title, total, unit, progress, done)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Shows a :class:`UserError` as the line or two that it is and exits with 2; after Ctrl-C, with 130."""
+    try:
+        yield
+    except UserError as error:
+        show_error(error)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        stderr.print("stopped", markup=False)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def show_error(error: UserError) -> None:
+    """Prints an error for people, on standard error."""
+    stderr.print(Text.assemble(("error: ", "bold red"), error.message))
+    if error.hint:
+        stderr.print(Text.assemble(("hint:  ", "bold"), error.hint))

@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from audioclf.app import load_config
 from audioclf.audio.ledger import Ledger
 from audioclf.audio.store import CANONICAL_RATE
+from audioclf.compose import load_config
 from audioclf.config import Config
 from audioclf.console import console
 from audioclf.errors import EXIT_FAILED, EXIT_OK, UserError, shown

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.data import Batch, EpochShuffle, as_it_is
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model

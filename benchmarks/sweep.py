@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.runs.identity import run_name
 from audioclf.training.fit import fit
 

@@ -17,7 +17,7 @@ import soundfile
 import torch
 from hypothesis import settings
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.config import Config, parse_config
 
 CHECKOUT = Path(__file__).resolve().parents[1]

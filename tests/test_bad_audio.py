@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.config import Config
 from audioclf.errors import EXIT_USAGE, UserError
 from audioclf.training.fit import fit

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from audioclf.app import check_command_line, show_error, user_errors
+from audioclf.command_line import check_command_line
+from audioclf.console import show_error, user_errors
 from audioclf.errors import UserError
 
 WriteFile = Callable[..., Path]
@@ -88,7 +89,7 @@ def refusal(*argv: str) -> UserError:
         (["-m", "data=glob(*)"], "data.csv: missing; expected text"),
         (["-m", "data=glob(x*)"], "data=glob(x*): nothing to sweep over"),
         (["-m", "seed=range(3,3)"], "seed=range(3,3): nothing to sweep over"),
-        (["-m", "lr=interval(0,1)"], "lr=interval(0,1): nothing to sweep over"),
+        (["-m", "lr=interval(1,2)"], "lr=interval(1,2): an interval; expected values: a,b,c"),
         (["lr=1e-3,1e-4"], "lr=1e-3,1e-4: several values; expected one"),
         (["--config-name", "other"], "Cannot find primary config 'other'. Check that it's in your config search path."),
     ],

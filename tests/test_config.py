@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from audioclf.app import conf_dir, load_config
+from audioclf.compose import conf_dir, load_config
 from audioclf.config import Config, Launcher, keys_of, parse_config, section_names
 from audioclf.errors import UserError
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.config import Config, keys_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +102,7 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("command", TRAIN)
 def test_train_command(command, material, web):
     words = shlex.split(command)[2:]
-    sweep = "-m" in words
+    sweep = "-m" in words or "experiment=low_f1" in words
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
     for i, word in enumerate(words):
         words[i] = {
@@ -116,6 +116,8 @@ def test_train_command(command, material, web):
         tiny.remove("model.hidden=8")
     if sweep:  # as many axes, fewer values
         words = [re.sub(FEWER, lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
+        if "experiment=low_f1" in words:  # its axes stand in its file
+            words += ["lr=1e-3", "epochs=1,2", "features.normalisation=none,per_band", "seed=0"]
     else:
         words = [word for word in words if not word.startswith("epochs=")] + ["epochs=1"]
     finished = run([sys.executable, "train.py", *words, *tiny, "trainer.tensorboard=false"], material)
@@ -148,6 +150,12 @@ def test_other_command(command, material, web):
         said = "20 ok"
         words = [w.replace("TABLE", str(material / "held" / "links.csv")) for w in words]
         words = [w.replace("DIR", str(material / "held")) for w in words]
+    elif kind == "compare":
+        said = "val F1"
+        tiny = [f"{key}={value}" for key, value in TINY.items()]
+        for seed in ("0", "1"):
+            run([sys.executable, "train.py", *tiny, "epochs=1", f"seed={seed}", "trainer.tensorboard=false"], material)
+        words = [w.replace("outputs", str(material / "outputs")) for w in words]
     finished = run([sys.executable, *words[1:]], material)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert said in finished.stdout

@@ -20,7 +20,7 @@ import soundfile
 import torch
 import yaml
 
-from audioclf.app import conf_dir, load_config
+from audioclf.compose import conf_dir, load_config
 from audioclf.data import AudioDataModule
 from audioclf.runs.identity import run_name
 from audioclf.training.fit import fit

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from audioclf.app import load_config
+from audioclf.compose import load_config
 from audioclf.training.fit import Run, fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -30,7 +30,8 @@ class Study:
         passed_over: what was looked at and not counted.
         keys: swept keys in the order typed, where a sweep's folder says it.
         baseline: a sweep's first setting; empty where there is none.
-        failed: of sweeps: name of a run and its error.
+        failed: of sweeps: the words of a run and its error.
+        pruned: of searches: the words of each run that was given up.
     """
 
     runs: list[ReadRun] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Study:
     keys: list[str] = field(default_factory=list)
     baseline: dict[str, Value] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
 
 
 def read_study(folders: Sequence[Path]) -> Study:
@@ -116,13 +118,17 @@ def _runs_of_sweep(folder: Path, study: Study) -> list[Path]:
         sweep: dict[str, Any] = json.loads(path.read_bytes())
         runs = [Path(os.path.normpath(folder / name)) for name in sweep["runs"]]
         keys, baseline = list(sweep["keys"]), dict(sweep["baseline"])
-        failed = [(str(one["run"]), str(one["error"])) for one in sweep.get("failed", [])]
+        failed = [(str(one["overrides"]), str(one["error"])) for one in sweep.get("failed", [])]
+        pruned = [(str(one["run"]), str(one["overrides"]), int(one["epoch"])) for one in sweep.get("pruned", [])]
     except (ValueError, TypeError, KeyError, RecursionError):
         study.passed_over.append(PassedOver(folder, "sweep.json is cut short, or none of ours"))
         return []
     study.keys += [key for key in keys if key not in study.keys]
     study.baseline = study.baseline or baseline
     study.failed += [one for one in failed if one not in study.failed]
+    outputs = folder.resolve().parent.parent
+    study.passed_over += [PassedOver(outputs / run, f"pruned after epoch {epoch}") for run, _, epoch in pruned]
+    study.pruned += [overrides for _, overrides, _ in pruned]
     return runs
 
 

@@ -26,7 +26,7 @@ def warnings(study: Study, keys: Sequence[str], ranked: Sequence[Setting]) -> li
         *_diverged(ranked),
         *_at_chance(study, ranked),
         *_repetitions(ranked),
-        *_edges(keys, ranked),
+        *([] if study.pruned else _edges(keys, ranked)),  # a search looked beyond, and gave up what it found there
     ]
 
 
@@ -53,7 +53,7 @@ def _failed(study: Study) -> list[str]:
     if not study.failed:
         return []
     names = [f"{name}: {error.splitlines()[0] if error else ''}" for name, error in study.failed]
-    return [f"{len(names)} {_runs(len(names))} failed and are not counted: {listed(names)}"]
+    return [f"{len(names)} {_runs(len(names))} failed, not counted: {listed(names)}"]
 
 
 def _diverged(ranked: Sequence[Setting]) -> list[str]:

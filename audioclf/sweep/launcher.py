@@ -18,8 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
-from audioclf.app import user_errors
 from audioclf.config import Section, explain, unknown_key
+from audioclf.console import user_errors
 from audioclf.errors import UserError
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from audioclf.app import conf_dir, user_errors
+from audioclf.compose import conf_dir
 from audioclf.config import Config
-from audioclf.console import console
+from audioclf.console import console, user_errors
 from audioclf.errors import UserError
 from audioclf.files import write_text
 from audioclf.runs.folder import RunFolder, to_json

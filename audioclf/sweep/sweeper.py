@@ -14,9 +14,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from audioclf.app import conf_dir, plain, show_error, user_errors
+from audioclf.compose import conf_dir, plain
 from audioclf.config import Config, check_paths, parse_config
-from audioclf.console import console, stderr
+from audioclf.console import console, show_error, stderr, user_errors
 from audioclf.errors import EXIT_FAILED, UserError
 from audioclf.sweep.plan import (
     PlannedRun,

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audioclf.app import load_config
 from audioclf.clips.audioset import read_class_labels
 from audioclf.clips.clip import Clip
 from audioclf.clips.formats import format_of, read_links
 from audioclf.clips.manifest import read_manifest
 from audioclf.clips.rows import BadRow
 from audioclf.clips.table import UNLABELLED
+from audioclf.compose import load_config
 from audioclf.config import LinksData
 from audioclf.errors import UserError
 

@@ -200,6 +200,7 @@ def test_a_sweep_names_its_runs(good: Path, tmp_path: Path) -> None:
         "baseline": {"lr": 0.001},
         "runs": ["../../run0", "../../run2", "../../gone"],
         "failed": [{"run": "gone", "overrides": "lr=1", "error": "out of memory\ntraceback"}],
+        "pruned": [{"run": "run1", "overrides": "lr=1e-6", "epoch": 3, "val_f1_macro": 0.1}],
     }
     (sweep / "sweep.json").write_text(json.dumps(content))
     comparison = compare([sweep])
@@ -208,8 +209,10 @@ def test_a_sweep_names_its_runs(good: Path, tmp_path: Path) -> None:
         outputs / "run2",
     }
     assert comparison.baseline.values == {"lr": 0.001}
-    assert [one.path.name for one in comparison.passed_over] == ["gone"]
-    assert "1 run failed and are not counted: gone: out of memory" in comparison.warnings
+    assert {one.path.name: one.reason for one in comparison.passed_over}["run1"] == "pruned after epoch 3"
+    assert sorted(one.path.name for one in comparison.passed_over) == ["gone", "run1"]
+    assert not [line for line in comparison.warnings if "of the sweep" in line], "a search looked beyond the edge"
+    assert "1 run failed, not counted: lr=1: out of memory" in comparison.warnings
     assert len(read_study([outputs]).runs) == 3 and not read_study([outputs]).passed_over, "sweeps/ is no run"
     (sweep / "sweep.json").write_text(json.dumps(content)[:-20])
     with pytest.raises(UserError, match=r"sweep\.json is cut short"):

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from audioclf.app import conf_dir, load_config
+from audioclf.compose import conf_dir, load_config
 from audioclf.config import Config, keys_of, parse_config
 from audioclf.runs.identity import identity, run_name, swept_settings
 

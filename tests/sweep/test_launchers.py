@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from audioclf.app import conf_dir, load_config, register_resolvers
+from audioclf.compose import conf_dir, load_config, register_resolvers
 from audioclf.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from audioclf.runs.folder import RunFolder
 from audioclf.sweep.launcher import JobLauncher, cores

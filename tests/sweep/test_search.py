@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from audioclf.app import check_command_line
+from audioclf.command_line import check_command_line
 from audioclf.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UserError
 from audioclf.runs.folder import RunFolder
 from audioclf.sweep.space import Choice, Interval

@@ -138,7 +138,7 @@ def test_fold_all_is_one_word(sweep: Callable[..., Any], tmp_path: Path) -> None
     assert process.wait() == EXIT_OK, process.printed
     results = [run.read_result() for run in runs_in(tmp_path / "runs").values()]
     assert sorted(result["settings"]["data.fold"] for result in results if result) == [1, 2, 3]
-    assert "3-fold" in process.printed
+    assert "cross-validated over 3 folds: accuracy" in process.printed
 
     refused = sweep("fold=all", flag="")
     assert refused.wait() == EXIT_USAGE

@@ -140,7 +140,7 @@ def test_a_checkpoint_alone_gives_the_runs_logits_in_another_process(
             "import sys, numpy, torch; from audioclf.training.module import ClassifierModule\n"
             "module = ClassifierModule.load_from_checkpoint(sys.argv[1], map_location='cpu').eval()\n"
             "logits = module(torch.from_numpy(numpy.load(sys.argv[2]))).detach().numpy()\n"
-            "assert not {'hydra', 'audioclf.app'} & set(sys.modules), 'read configuration files'\n"
+            "assert not {'hydra', 'audioclf.compose'} & set(sys.modules), 'read configuration files'\n"
             "numpy.save(sys.argv[3], logits); print(*module.classes, module.config.lr)\n"
         )
         arguments = [str(checkpoint), str(tmp_path / "features.npy"), str(tmp_path / "logits.npy")]
