@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar='"KEY=VALUE ..."',
         help='what the others are compared with, e.g. "lr=1e-2 epochs=3"; else the first setting of the sweep',
     )
-    study.add_argument("--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR")
+    study.add_argument("--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run")
     look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, look_after):
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
@@ -207,17 +207,18 @@ def compare_folders(folders: Sequence[Path], baseline: str = "", into: Path | No
     Args:
         folders: runs, folders of sweeps, or folders of runs.
         baseline: keys and values of the setting to compare with, as on a command line; empty: chosen.
-        into: folder to write to; None: the first folder.
+        into: folder to write to; None: the first folder, or the one that it lies in where it is a run.
 
     Raises:
         UserError: nothing can be compared, no setting is the baseline, or nothing can be written.
     """
     from audioclf.compare.compare import compare
+    from audioclf.compare.read import is_run
     from audioclf.compare.tables import print_comparison, write_comparison
 
     comparison = compare(folders, _values(baseline))
     print_comparison(comparison)
-    place = into or folders[0]
+    place = into or (folders[0].parent if is_run(folders[0]) else folders[0])
     write_comparison(comparison, place)
     console.print(
         f"written to {place}: comparison.html, comparison.csv, runs.csv, figures", markup=False, soft_wrap=True

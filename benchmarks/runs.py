@@ -137,10 +137,10 @@ def write_run(
 
 
 def compare_runs(folder: Path) -> object:
-    """All of a comparison but its figures and page."""
-    from audioclf.compare.compare import compare
+    """All that ``python -m audioclf compare`` does: sentences, tables, figures and page."""
+    from audioclf.cli import compare_folders
 
-    return compare([folder])
+    return compare_folders([folder], into=folder.with_name("comparison"))
 
 
 def average(folder: Path) -> object:

@@ -59,7 +59,7 @@ def compare(folders: Sequence[Path], baseline: Mapping[str, str] | None = None) 
         importance=importance(ranked),
     )
     to_best = {setting.label: difference(best.val, of_label[setting.label].val) for setting in ranked[1:]}
-    rivals = [s for s in ranked[1:] if (found := to_best[s.label]) is not None and found.verdict == "noise"]
+    rivals = [s for s in ranked[1:] if (found := to_best[s.label]) is None or found.verdict in ("noise", "unknown")]
     changes, conclusions = sentences(comparison, rivals)
     return replace(comparison, sentences=changes + conclusions, changes=len(changes))
 

@@ -71,7 +71,7 @@ def page(comparison: Comparison, into: Path) -> str:
         script_hash=f"sha256-{digest}",
         sentences=_sentences(comparison),
         selected=_selected(comparison),
-        warnings=_list("warnings", "Warnings", map(text, comparison.warnings)),
+        warnings=_list("warnings", "Warnings", map(prose, comparison.warnings)),
         count=_some(len(comparison.settings), "setting"),
         table="".join(_table(comparison, into)),
         figures="\n".join(_figure(drawing, comparison) for drawing in sorted(draw(comparison), key=_wide)),
@@ -90,9 +90,14 @@ def text(content: object) -> str:
     return escape(printable(content))
 
 
+def prose(content: object) -> str:
+    """Text in which no line ends within a number or an interval: ``1e-4`` would read ``1e-``, then ``4``."""
+    return re.sub(r"\b[\d.]+e-\d+|\[[−\d.]+, [−\d.]+\]", r"<span class=whole>\g<0></span>", text(content))
+
+
 def _sentences(comparison: Comparison) -> str:
     """The answer in words: what was concluded first, then the changes of one key, of many only the first open."""
-    lines = [f"<p>{text(sentence)}</p>" for sentence in comparison.sentences]
+    lines = [f"<p>{prose(sentence)}</p>" for sentence in comparison.sentences]
     changes, conclusions = lines[: comparison.changes], lines[comparison.changes :]
     shown, folded = changes[:MOST_CHANGES], changes[MOST_CHANGES:]
     more = f"<details><summary>{_some(len(folded), 'more change')} of one key</summary>{''.join(folded)}</details>"
@@ -120,13 +125,13 @@ def _selected(comparison: Comparison) -> str:
         "runs": f"{len(setting.runs)} <small>{_repetitions(setting)}</small>",
     }
     if setting.test_difference:
-        baseline = text(short_text(comparison.baseline, comparison.keys, short))
+        baseline = prose(short_text(comparison.baseline, comparison.keys, short))
         rows["to baseline"] = f"{_gap(setting.test_difference)} <small>on test, {baseline}</small>"
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows.items())
     marks = f"--m:{_percent(test.mean)};--l:{_percent(test.low)};--h:{_percent(test.high)};--c:{_percent(chance)}"
     return (
         '<aside class="pick" aria-label="Selected setting"><p class="over">Selected on val</p>'
-        f"<p class=chosen>{text(short_text(setting, comparison.keys, short) or setting.label)}</p>"
+        f"<p class=chosen>{prose(short_text(setting, comparison.keys, short) or setting.label)}</p>"
         f"<p class=honest><b>{score_text(test.mean)}</b> <span>test F1<br>{_interval(test)}</span></p>"
         f'<div class="scale" style="{marks}" aria-hidden="true"><i></i><b></b><span>chance</span></div>'
         f"<dl>{facts}</dl></aside>"

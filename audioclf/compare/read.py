@@ -32,7 +32,8 @@ REPETITIONS = ("seed", "data.fold")
 Repetition = tuple[int | None, int]
 """Fold and seed of a run."""
 
-Value = bool | int | float | str
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # larger ones are no numbers to anything that draws or sorts
+Value = bool | Whole | Annotated[float, Field(allow_inf_nan=False)] | str
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -120,8 +121,8 @@ class _Result(BaseModel):
 
     identity: str
     data_fingerprint: str
-    seed: int
-    selected_epoch: int
+    seed: Whole
+    selected_epoch: Whole
     settings: dict[str, Value]
     diverged: bool
     train: _TrainScores
@@ -217,7 +218,8 @@ class Reader:
         targets = part["target"].to_numpy().astype(np.int64)
         if targets.min() < 0 or targets.max() >= classes:
             raise CannotBeRead("predictions.parquet holds classes that are not in the label map")
-        key = (targets.tobytes(), tuple(part["group"].to_pylist()))
+        recordings = part["group"].cast(pa.string())  # they are sorted together with those of other runs
+        key = (targets.tobytes(), tuple(recordings.to_pylist()))
         with self._lock:
             clips = self._clips.setdefault(key, Clips(targets, key[1]))
         return Predictions(clips, part["choice"].to_numpy().astype(np.int64))
@@ -253,7 +255,7 @@ def _read_result(folder: Path) -> _Result:
     try:
         return _Result.model_validate(content)
     except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
+        place = ".".join(map(str, error.errors()[0]["loc"][:2]))
         if place.endswith("f1_macro"):
             raise CannotBeRead(f"{place.split('.')[0]} F1 is no number from 0 to 1") from error
         raise CannotBeRead(f"result.json is none of ours: {place} is missing or wrong") from error

@@ -23,7 +23,7 @@ def sentences(comparison: Comparison, rivals: Sequence[Setting]) -> tuple[list[s
         rivals: settings that are not told apart from the selected one on val, best first.
 
     Returns:
-        What a change of one key from the baseline does, in the order of keys and values; and what follows: the
+        What a change of one key from the baseline does, the largest change of each key first; and what follows: the
         selected setting with its test score, its rivals, and what it brings over the baseline on test.
     """
     words = _Words(comparison)
@@ -38,17 +38,20 @@ class _Words:
         self.short = short_keys(comparison.keys)
 
     def changes(self) -> list[str]:
-        """A sentence for each setting that differs from the baseline in one key."""
+        """A sentence for each setting that differs from the baseline in one key; the largest change of each key first."""
         comparison, base = self.comparison, self.comparison.baseline
-        found = []
+        first: list[str] = []
+        others_of_key: list[str] = []
         for key in comparison.keys:
             changed = [s for s in comparison.settings if self._differing(s) == [key]]
             others = [k for k in comparison.keys if k != key]
             where = f" (at {self.name(base, others)})" if 0 < len(others) <= OTHER_KEYS else ""
+            largest = max(changed, key=_size, default=None)
             for setting in sorted(changed, key=lambda s: in_order(s.values[key])):
                 ours, theirs = self.name(setting, [key]), self.name(base, [key])
-                found.append(self._difference(ours, theirs, setting.val_difference, "val", where))
-        return found
+                sentence = self._difference(ours, theirs, setting.val_difference, "val", where)
+                (first if setting is largest else others_of_key).append(sentence)
+        return first + others_of_key
 
     def conclusions(self, rivals: Sequence[Setting]) -> list[str]:
         """What is selected, what it scores on test, and how sure that is."""
@@ -65,9 +68,11 @@ class _Words:
         )
         if best.folds > 1:
             found.append(_cross_validated(best))
-        if rivals:
+        if rivals and not unknown:
             names = [self.name(setting) for setting in rivals]
-            found.append(f"not told apart from it on val ({len(rivals)} of {compared}): {listed(names)}")
+            found.append(
+                f"not told apart on val from the selected setting ({len(rivals)} of {compared}): {listed(names)}"
+            )
         if best is not base:
             found.append(
                 self._difference(self.name(best), f"the baseline {self.name(base)}", best.test_difference, "test", "")
@@ -128,6 +133,11 @@ def _repetitions(setting: Setting) -> str:
         return f"{len(setting.runs)} runs"
     parts = [f"{seeds} seed{'s' if seeds > 1 else ''}"] + ([f"{folds} folds"] if folds > 1 else [])
     return " x ".join(parts)
+
+
+def _size(setting: Setting) -> float:
+    """How far a setting is from the baseline on val."""
+    return abs(setting.val_difference.mean) if setting.val_difference is not None else -1.0
 
 
 def _unknown(found: Difference | None) -> bool:

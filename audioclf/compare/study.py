@@ -59,7 +59,8 @@ def read_study(folders: Sequence[Path]) -> Study:
                 found.setdefault(path.resolve(strict=True), path)
             except (OSError, RuntimeError):  # Python before 3.13 has RuntimeError for a loop of links
                 study.passed_over.append(PassedOver(path, "is not there, or a link that leads nowhere"))
-    paths = sorted(found.values(), key=lambda path: (path.name, str(path)))
+    # By where they lie, not by how they were named: of two runs alike the first counts.
+    paths = [found[where] for where in sorted(found, key=lambda where: (where.name, str(where)))]
     with ThreadPoolExecutor(READERS) as pool:
         reader = Reader()
         for path, outcome in zip(paths, pool.map(lambda path: _read(reader, path), paths), strict=True):
@@ -188,6 +189,9 @@ def _nothing(folders: Sequence[Path], passed_over: Sequence[PassedOver]) -> User
     places = ", ".join(map(str, folders))
     if not passed_over:
         return UserError(f"{places}: no runs in it; expected finished runs", "python train.py makes one")
+    within = [one.path for one in passed_over if one.path not in folders]
+    if sweep := next((path for path in within if (path / "sweep.json").is_file()), None):
+        return UserError(f"{places}: a folder of sweeps, not of runs", f"python -m audioclf compare {sweep}")
     reasons = Counter(one.reason for one in passed_over).most_common(3)
     said = "; ".join(f"{count} {reason}" for reason, count in reasons)
     return UserError(

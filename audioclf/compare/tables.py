@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,8 @@ from audioclf.files import cannot_write, write_text
 SENTENCES = 8  # on the console, at most
 SETTINGS = 8
 REASONS = 8  # for passing folders over
-NARROW = 70  # columns; below it the table leaves out intervals
+INTERVALS = ("val less baseline", "test F1", "val F1")  # columns with one, the last to be left out first
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that a spreadsheet calculates
 
 
 def write_comparison(comparison: Comparison, into: Path) -> None:
@@ -63,10 +65,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(
             f"the best {SETTINGS} of {len(comparison.settings)} settings; comparison.csv has all", markup=False
         )
-    said, left_out = _shortened(comparison)
-    if left_out:
-        said.append(f"and {left_out} more changes of one key in comparison.csv and comparison.html")
-    for sentence in said:
+    for sentence in _shortened(comparison):
         _say("-", sentence)
     for warning in comparison.warnings:
         _say("!", warning)
@@ -89,41 +88,57 @@ def _say(mark: str, sentence: str) -> None:
     console.print(grid)
 
 
-def _shortened(comparison: Comparison) -> tuple[list[str], int]:
-    """As many sentences as a person reads at once: all conclusions, the first changes; and how many are left out."""
+def _shortened(comparison: Comparison) -> list[str]:
+    """As many sentences as a person reads at once: the first changes, how many are left out, and all conclusions."""
     changes, conclusions = comparison.sentences[: comparison.changes], comparison.sentences[comparison.changes :]
     room = max(SENTENCES - len(conclusions), 1)
-    return changes[:room] + conclusions, len(changes[room:])
+    left = len(changes[room:])
+    more = [f"{left} more change{'s' if left > 1 else ''} of one key: comparison.html has all"] if left else []
+    return changes[:room] + more + conclusions
 
 
 def _table(comparison: Comparison) -> Table:
-    narrow = console.width < NARROW
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    short = short_keys(comparison.keys)
-    for key in comparison.keys:
-        table.add_column(printable(short[key]), justify="right", overflow="fold")
-    for column in ("n", "val F1", "test F1", "val less baseline"):
-        table.add_column(column, justify="left" if column == "val less baseline" else "right")
-    for setting in comparison.settings[:SETTINGS]:
-        values = [printable(value_text(setting.values[key], 4)) for key in comparison.keys]
-        scores = [
-            score_text(one.mean) + ("" if narrow else f" {interval_text(one.low, one.high)}")
-            for one in (setting.val, setting.test)
-        ]
-        difference = (
-            _difference_text(setting.val_difference, narrow) if setting is not comparison.baseline else "baseline"
-        )
-        style = "bold" if setting is comparison.selected else ""
-        table.add_row(*values, str(len(setting.runs)), *scores, difference, style=style)
+    """The best settings, with as many intervals as fit on a line."""
+    unbounded = console.options.update(max_width=10_000)
+    for count in range(len(INTERVALS), -1, -1):
+        table = _table_with(comparison, INTERVALS[:count])
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
     return table
 
 
-def _difference_text(found: Difference | None, narrow: bool) -> str:
+def _table_with(comparison: Comparison, intervals: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=not intervals)
+    short = short_keys(comparison.keys)
+    for key in comparison.keys:
+        table.add_column(Text(printable(short[key])), justify="right", overflow="fold")
+    for column in ("n", "val F1", "test F1", "val less baseline"):
+        table.add_column(column, justify="left" if column == "val less baseline" else "right")
+    for setting in comparison.settings[:SETTINGS]:
+        values = [value_text(setting.values[key], 4) for key in comparison.keys]
+        scores = [
+            score_text(one.mean) + (f" {interval_text(one.low, one.high)}" if name in intervals else "")
+            for name, one in (("val F1", setting.val), ("test F1", setting.test))
+        ]
+        difference = (
+            _difference_text(setting.val_difference, "val less baseline" in intervals)
+            if setting is not comparison.baseline
+            else "baseline"
+        )
+        style = "bold" if setting is comparison.selected else ""
+        cells = (*values, str(len(setting.runs)), *scores, difference)
+        table.add_row(*map(Text, cells), style=style)  # as text: a value may read like rich's markup
+    return table
+
+
+def _difference_text(found: Difference | None, interval: bool) -> str:
     if found is None:
         return "-"
     sign = "+" if found.mean > 0 else ""
     verdict = "" if found.verdict in ("better", "worse") else " noise" if found.verdict == "noise" else " ?"
-    return f"{sign}{score_text(found.mean)}" + ("" if narrow else f" {interval_text(found.low, found.high)}") + verdict
+    return (
+        f"{sign}{score_text(found.mean)}" + (f" {interval_text(found.low, found.high)}" if interval else "") + verdict
+    )
 
 
 def _setting_row(comparison: Comparison, setting: Setting) -> dict[str, Any]:
@@ -164,12 +179,11 @@ def _run_rows(setting: Setting) -> list[dict[str, Any]]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with empty cells for what there is not."""
+    """CSV with empty cells for what there is not, and none that a spreadsheet would calculate."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(map(_cell, row) for row in (rows[0], *(row.values() for row in rows)))
+    return text.getvalue().encode(errors="replace").decode()  # names on the disk may be no UTF-8
 
 
 def _cell(value: Any) -> Any:
@@ -177,4 +191,6 @@ def _cell(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.8g}" if math.isfinite(value) else ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
     return "" if value is None else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audioclf.compare.axis import is_number, short_keys, value_text
+from audioclf.compare.axis import is_number, short_keys, short_text, value_text
 from audioclf.compare.comparison import Setting
 from audioclf.compare.study import Study
 
@@ -23,8 +23,8 @@ def warnings(study: Study, keys: Sequence[str], ranked: Sequence[Setting]) -> li
     return [
         *_data(study, keys),
         *_failed(study),
-        *_diverged(ranked),
-        *_at_chance(study, ranked),
+        *_diverged(keys, ranked),
+        *_at_chance(study, keys, ranked),
         *_repetitions(ranked),
         *([] if study.pruned else _edges(keys, ranked)),  # a search looked beyond, and gave up what it found there
     ]
@@ -56,17 +56,17 @@ def _failed(study: Study) -> list[str]:
     return [f"{len(names)} {_runs(len(names))} failed, not counted: {listed(names)}"]
 
 
-def _diverged(ranked: Sequence[Setting]) -> list[str]:
+def _diverged(keys: Sequence[str], ranked: Sequence[Setting]) -> list[str]:
     counts = [(sum(run.diverged for run in setting.runs), setting) for setting in ranked]
-    names = [f"{setting.label} ({count} of {len(setting.runs)})" for count, setting in counts if count]
+    names = [f"{_name(setting, keys)} ({count} of {len(setting.runs)})" for count, setting in counts if count]
     total = sum(count for count, _ in counts)
     return [f"{total} {_runs(total)} diverged and count all the same: {listed(names)}"] if total else []
 
 
-def _at_chance(study: Study, ranked: Sequence[Setting]) -> list[str]:
+def _at_chance(study: Study, keys: Sequence[str], ranked: Sequence[Setting]) -> list[str]:
     """Settings of which no run does better than its chance floor: there the spread of seeds is no noise of learning."""
     floor = {run.row.folder: run.chance for run in study.runs}
-    lost = [s.label for s in ranked if all(run.test <= floor[run.folder] for run in s.runs)]
+    lost = [_name(s, keys) for s in ranked if all(run.test <= floor[run.folder] for run in s.runs)]
     if not lost:
         return []
     what = "a setting" if len(lost) == 1 else f"{len(lost)} settings"
@@ -103,6 +103,11 @@ def _edges(keys: Sequence[str], ranked: Sequence[Setting]) -> list[str]:
         elif best == max(values):
             found.append(f"{name}={value_text(best)} is the highest of the sweep: add higher ones")
     return found
+
+
+def _name(setting: Setting, keys: Sequence[str]) -> str:
+    """The setting as the sentences name it: ``lr=1e-4 n_mels=64``."""
+    return short_text(setting, keys, short_keys(keys)) or setting.label
 
 
 def _runs(count: int) -> str:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from audioclf.cli import main
@@ -18,6 +24,7 @@ from audioclf.compare.comparison import Comparison
 from audioclf.compare.tables import print_comparison, write_tables
 from audioclf.console import console
 from audioclf.errors import UserError
+from audioclf.training.scores import confusion_matrix, scores
 from benchmarks.runs import write_run
 
 Write = Callable[..., Path]
@@ -67,6 +74,35 @@ def test_settings_are_ranked_on_val(sweep: Comparison) -> None:
     ) == 80
 
 
+def test_what_is_said_of_val_does_not_look_at_test(write: Write, tmp_path: Path) -> None:
+    folder = write(lr=[1e-2, 1e-3, 1e-4], epochs=[3, 10], seeds=2)
+    before, val = compare([folder]), re.compile(r"\bon val\b")
+    for number, run in enumerate(sorted(folder.iterdir())):
+        guess_on_test(run, np.random.default_rng(number))
+    after = compare([folder])
+    assert [s.label for s in after.settings] == [s.label for s in before.settings]
+    assert [(s.val, s.val_difference) for s in after.settings] == [(s.val, s.val_difference) for s in before.settings]
+    assert after.selected.test.mean < 0.3 < before.selected.test.mean
+    told = [[s.partition(", test F1")[0] for s in one.sentences if val.search(s)] for one in (before, after)]
+    assert told[0] == told[1] and len(told[0]) > 3
+
+
+def guess_on_test(run: Path, rng: np.random.Generator) -> None:
+    """Makes a run's test predictions anew, by chance."""
+    table = pq.read_table(run / "predictions.parquet").to_pydict()
+    names = pq.read_schema(run / "predictions.parquet").metadata[b"classes"].decode().split("\n")
+    test = np.array(table["split"]) == "test"
+    guesses = rng.integers(0, len(names), test.sum())
+    for at, guess in zip(np.flatnonzero(test), guesses, strict=True):
+        table["predicted"][at] = names[guess]
+    whole = pa.table(table).replace_schema_metadata({"classes": "\n".join(names)})
+    pq.write_table(whole, run / "predictions.parquet")
+    found = scores(confusion_matrix(np.array(table["target"])[test], guesses, len(names)))
+    result = json.loads((run / "result.json").read_text())
+    result["test"] |= {"f1_macro": found.f1_macro, "accuracy": found.accuracy}
+    (run / "result.json").write_text(json.dumps(result))
+
+
 def test_the_numbers_are_those_of_the_runs(sweep: Comparison) -> None:
     for setting in sweep.settings:
         for name in ("train", "val", "test", "accuracy"):
@@ -96,7 +132,7 @@ def test_sentences_compare_what_differs_in_one_key(sweep: Comparison) -> None:
         sweep,
         rf"^selected on val: epochs=\d+ lr=1e-[34]: val F1 {score}, test F1 {score} {interval} over 3 seeds; chance .10$",
     )
-    assert said(sweep, r"^not told apart from it on val \(\d of 7\): ")
+    assert said(sweep, r"^not told apart on val from the selected setting \(\d of 7\): ")
     assert said(sweep, r"beats the baseline epochs=3 lr=1e-5 by .* on test$")
     assert said(sweep, "^7 comparisons: of every 20 intervals, one")
 
@@ -162,6 +198,13 @@ def test_settings_that_learnt_nothing_are_named(write: Write) -> None:
     assert warned(compare([folder]), "^no run of a setting scores above its chance floor on test: lr=1$")
 
 
+def test_warnings_name_settings_as_the_sentences_do(tmp_path: Path) -> None:
+    for number, mels in enumerate((64, 128)):
+        write_run(tmp_path / str(number), {"features.n_mels": mels}, change={"diverged": mels == 64})
+    comparison = compare([tmp_path])
+    assert warned(comparison, r"1 run diverged and count all the same: n_mels=64 \(1 of 1\)")
+
+
 def test_the_baseline_can_be_named(write: Write) -> None:
     folder = write(lr=[1e-2, 1e-3, 1e-4], epochs=[3, 10], seeds=1)
     assert compare([folder], {"lr": "1e-3"}).baseline.values == {"lr": 1e-3, "epochs": 3}
@@ -211,6 +254,44 @@ def test_the_console_has_the_answer_at_every_width(
     assert max(map(len, text.splitlines())) <= width
     assert "selected on val: " in " ".join(text.split()), text
     assert text.count("\n- ") <= 8
+
+
+@pytest.mark.parametrize(("width", "intervals"), [(70, 0), (80, 1), (100, 3)])
+def test_the_table_has_as_many_intervals_as_fit_on_a_line(
+    write: Write, width: int, intervals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = compare([write(**{"lr": [1e-3, 1e-4], "features.normalisation": ["none"], "epochs": [3, 10]})])
+    comparison = replace(comparison, keys=["lr", "epochs", "features.normalisation"])
+    for setting in comparison.settings:
+        setting.values["features.normalisation"] = "per_band"
+    monkeypatch.setattr(console, "_width", width)
+    with console.capture() as captured:
+        print_comparison(comparison)
+    worst = next(line for line in captured.get().splitlines() if "per_band" in line and "baseline" not in line)
+    assert worst.count("[") == intervals, worst
+
+
+def test_names_are_no_markup_no_formula_and_in_any_encoding(tmp_path: Path) -> None:
+    for seed, name in enumerate(("[/b]", "[bold]x", '=HYPERLINK("http://x")', "\ud800")):
+        run = write_run(tmp_path / "runs" / str(seed), {"model.name": name, f"\udcff{seed}": 1})
+        run.rename(run.with_name(os.fsdecode(b"run\xff%d" % seed)))
+    comparison = compare([tmp_path / "runs"])
+    with console.capture() as captured:
+        print_comparison(comparison)
+    assert "[/b]" in captured.get() and "[bold]x" in captured.get()
+    write_tables(comparison, tmp_path / "made")
+    rows = list(csv.DictReader((tmp_path / "made" / "comparison.csv").open()))
+    cells = {row["model.name"] for row in rows}
+    assert cells == {"[/b]", "[bold]x", '\'=HYPERLINK("http://x")', "?"}
+    assert {"?0", "?3"} <= rows[0].keys()
+
+
+def test_a_selected_setting_of_one_seed_is_not_told_apart(write: Write) -> None:
+    folder = write(lr=[1e-2, 1e-3])
+    write_run(folder / "lucky", {"batch_size": 32, "lr": 1e-4}, skill=3.0)
+    comparison = compare([folder])
+    assert said(comparison, "^selected on val: lr=1e-4: .* over 1 seed")
+    assert said(comparison, r"^not told apart on val from the selected setting \(2 of 2\)")
 
 
 def test_the_command(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

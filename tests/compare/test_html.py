@@ -50,8 +50,11 @@ def by(study: Comparison, key: str) -> list[int]:
 
 def test_the_page_holds_the_answer_and_every_setting_and_run(study: Comparison, written: Path) -> None:
     html = written.read_text()
+    plain = re.sub(r"<span class=whole>([^<]*)</span>", r"\1", html)
     for sentence in study.sentences + study.warnings:
-        assert sentence in html
+        assert sentence in plain
+    assert "lr=<span class=whole>1e-4</span> beats" in html, "no line ends within a number"
+    assert "<span class=whole>[.41, .56]</span>" in html, "nor within an interval"
     assert html.count("<tbody id=s") == 12
     assert html.count("<tr class=run>") == 36
     assert f"<b>{score_text(study.selected.test.mean)}</b> <span>test F1" in html

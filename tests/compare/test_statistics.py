@@ -89,11 +89,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say(folds: int, seeds: int, s
 @pytest.mark.parametrize("seed_sd", [0.0, 0.15, 0.3])
 @pytest.mark.parametrize(("folds", "seeds"), [(1, 2), (1, 3), (1, 5), (5, 1), (5, 2), (5, 3)])
 def test_intervals_hold_the_truth_in_many_studies(folds: int, seeds: int, seed_sd: float) -> None:
-    of_f1, of_gap, false = shares(folds, seeds, 1000 if folds == 1 else 400, seed_sd)
+    of_f1, of_gap, false = shares(folds, seeds, 2000 if folds == 1 else 800, seed_sd)
     print(f"{folds} folds, {seeds} seeds, sd {seed_sd}: F1 {of_f1:.3f}, gap {of_gap:.3f}, false {false:.3f}")  # noqa: T201
     unstable = seed_sd > 0.2  # a few seeds cannot show how much seeds matter where they matter most
-    assert (0.90 if unstable else 0.92) <= of_f1 <= 0.99, "of F1"
-    assert (0.90 if unstable else 0.92) <= of_gap <= 0.995, "of a gap"
+    most = 0.995 if seed_sd == 0 else 0.98
+    assert (0.90 if unstable else 0.92) <= of_f1 <= most, "of F1"
+    assert (0.90 if unstable else 0.92) <= of_gap <= most, "of a gap"
     assert false <= (0.10 if unstable else 0.05), "identical settings called different"
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from audioclf.compare.compare import compare
+from audioclf.compare.read import CannotBeRead, Reader
 from audioclf.compare.study import read_study
 from audioclf.errors import UserError
 from benchmarks.runs import CLASSES, write_run
@@ -84,6 +84,9 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "no settings": (changed(settings=None), "settings"),
     "no identity": (changed(identity=None), "identity"),
     "odd setting": (changed(settings__lr=[1, 2]), "settings.lr"),
+    "a setting too large for a number": (changed(settings__lr=10**400), "settings.lr is missing or wrong"),
+    "a NaN setting": (changed(settings__lr=float("nan")), "settings.lr is missing or wrong"),
+    "a seed too large": (changed(seed=10**400), "seed is missing or wrong"),
     "NaN val F1": (changed(val__f1_macro=float("nan")), "val F1 is no number"),
     "null test F1": (changed(test__f1_macro=None), "test F1 is no number"),
     "F1 above 1": (changed(test__f1_macro=1.5), "test F1 is no number"),
@@ -138,14 +141,36 @@ def test_a_broken_run_is_named_and_never_counted(good: Path, tmp_path: Path, kin
     assert reason in passed.reason
 
 
-def test_every_cut_of_a_file_is_passed_over(good: Path, tmp_path: Path) -> None:
-    for name in ("result.json", "predictions.parquet"):
-        for share in np.linspace(0, 0.99, 20):
-            folder = Path(shutil.copytree(good, tmp_path / f"{name}{share}"))
-            cut(name, float(share))(folder / "run0")
-            study = read_study([folder])
-            assert [one.path.name for one in study.passed_over] == ["run0"]
-            assert len(study.runs) == 2
+@pytest.mark.parametrize(("name", "step"), [("result.json", 1), ("predictions.parquet", 41)])
+def test_every_cut_of_a_file_is_passed_over(good: Path, tmp_path: Path, name: str, step: int) -> None:
+    run = Path(shutil.copytree(good / "run0", tmp_path / "run"))
+    reader, whole = Reader(), (run / name).read_bytes().rstrip()
+    assert reader.read(run).row.seed == 0
+    for length in range(0, len(whole), step):
+        (run / name).write_bytes(whole[:length])
+        with pytest.raises(CannotBeRead, match="cut short"):
+            reader.read(run)
+
+
+def test_recordings_of_any_type_are_names(good: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(good, tmp_path / "runs"))
+    number = pa.array(range(400), pa.int64())
+    predictions(lambda t: t.set_column(t.column_names.index("group"), "group", number[: len(t)]))(folder / "run0")
+    assert sum(len(setting.runs) for setting in compare([folder]).settings) == 3
+
+
+def test_of_two_runs_alike_the_same_counts_however_their_folders_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, skill in (("a", 0.5), ("b", 1.0)):
+        write_run(tmp_path / place / "run", {"lr": 1e-3}, skill=skill)
+    monkeypatch.chdir(tmp_path / "b")
+    for folders in ([tmp_path / "b", tmp_path / "a"], [Path(), Path("../a")], [Path("../a"), tmp_path / "b"]):
+        (run,) = read_study(folders).runs
+        assert run.row.folder.resolve() == tmp_path / "a" / "run"
+    monkeypatch.chdir(tmp_path / "a")
+    (run,) = read_study([Path(), Path("../b")]).runs
+    assert run.row.folder.resolve() == tmp_path / "a" / "run"
 
 
 def test_a_diverged_run_counts(good: Path, tmp_path: Path) -> None:
@@ -227,6 +252,14 @@ def test_nothing_to_compare(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=said):
         compare([tmp_path / name])
+
+
+def test_a_folder_of_sweeps_names_one(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sweep.json").write_text("{}")
+    with pytest.raises(UserError) as error:
+        read_study([tmp_path])
+    assert "a folder of sweeps" in str(error.value) and f"compare {tmp_path / 'first'}" in str(error.value.hint)
 
 
 def test_no_run_that_can_be_compared(good: Path, tmp_path: Path) -> None:

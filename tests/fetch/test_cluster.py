@@ -99,6 +99,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def two_nodes() -> Iterator[Any]:
     """Two nodes with a CPU each, this process connected to them."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the cluster's address there, wherever its own files lie
     options = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
     cluster = Cluster(
         head_node_args=options | {"temp_dir": folder, "labels": {"egress": EGRESS[0]}}, initialize_head=True
