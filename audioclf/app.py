@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,10 +14,9 @@ from omegaconf import DictConfig
 
 from audioclf.compose import plain
 from audioclf.config import check_paths, parse_config
-from audioclf.console import console, show_error, stderr
+from audioclf.console import show_error, stderr
 from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError
-from audioclf.files import write_text
-from audioclf.runs.folder import RunFolder
+from audioclf.runs.folder import RunFolder, failure_message
 from audioclf.sweep.record import SWEEPS
 
 
@@ -62,7 +60,6 @@ def _run_job(cfg: DictConfig, folder: Path) -> float:
 
     try:
         config = parse_config(plain(cfg))
-        console.quiet = config.launcher != "basic"  # progress bars of several processes would mix
         if config.search.study is not None:
             from audioclf.sweep.study import fit_trial
 
@@ -71,9 +68,8 @@ def _run_job(cfg: DictConfig, folder: Path) -> float:
     except (Interrupted, KeyboardInterrupt) as stop:
         _interrupted(folder, stop)
     except Exception as error:
-        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        write_text(RunFolder(folder).failure, f"{message}\n\n{traceback.format_exc()}")
-        raise CompactHydraException(message) from None  # which every launcher can send home
+        RunFolder(folder).write_failure(error)
+        raise CompactHydraException(failure_message(error)) from None  # which every launcher can send home
 
 
 def _interrupted(folder: Path, stop: BaseException) -> NoReturn:
@@ -84,7 +80,7 @@ def _interrupted(folder: Path, stop: BaseException) -> NoReturn:
 
 def _remove_if_empty(folder: Path) -> None:
     """Removes the folder that Hydra made for a run of which nothing came."""
-    if folder.is_dir() and not any(folder.iterdir()):
+    if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
         folder.rmdir()
 
 

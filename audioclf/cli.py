@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar='"KEY=VALUE ..."',
         help='what the others are compared with, e.g. "lr=1e-2 epochs=3"; else the first setting of the sweep',
     )
-    study.add_argument("--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run")
+    study.add_argument(
+        "--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run"
+    )
     look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, look_after):
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)

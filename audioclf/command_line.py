@@ -20,6 +20,7 @@ from audioclf.compose import conf_dir, load_config, options, parse_overrides
 from audioclf.config import Config
 from audioclf.errors import UserError, shown
 from audioclf.runs.identity import run_name
+from audioclf.sweep.plan import REPETITIONS
 from audioclf.sweep.space import axis_of
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts
@@ -90,13 +91,13 @@ def _check_run(overrides: Sequence[str], config_name: str) -> Config:
 
 def _check_search(config: Config, swept: Sequence[str]) -> None:
     """Refuses an interval where nothing searches in it, and a search where Optuna is missing."""
-    if config.search.name == "grid":
-        for line in swept:
-            if parse_overrides([line])[0].is_interval_sweep():
-                raise UserError(
-                    f"{shown(line)}: an interval; expected values: a,b,c", "add search=optuna to search in it"
-                )
-    elif swept and find_spec("optuna") is None:
+    searched = config.search.name != "grid"
+    for line in swept:
+        override = parse_overrides([line])[0]
+        if override.is_interval_sweep() and not (searched and override.key_or_group not in REPETITIONS):
+            hint = "seeds and folds are repetitions of every trial" if searched else "add search=optuna to search in it"
+            raise UserError(f"{shown(line)}: an interval; expected values: a,b,c", hint)
+    if searched and swept and find_spec("optuna") is None:
         raise UserError("search=optuna: optuna is not installed", "pip install 'audioclf[search]'")
 
 

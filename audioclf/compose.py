@@ -58,7 +58,7 @@ def load_config(overrides: Sequence[str] = (), config_name: str = "config") -> C
                     _check_key(override, known)
                 raise
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_first_lines(error), "`python train.py --help` shows groups and keys") from None
+        raise UserError(first_line(error), "`python train.py --help` shows groups and keys") from None
     typed = {o.key_or_group: as_typed(o) for o in parsed}
     config = parse_config(raw, typed)
     check_paths(config)
@@ -155,7 +155,7 @@ def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
     return unknown_key(key, value, known)
 
 
-def _first_lines(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Hydra's message without its listings of folders and its advice on stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shown(lines[0]) if lines else type(error).__name__

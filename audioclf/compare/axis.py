@@ -71,8 +71,11 @@ def setting_text(setting: Setting, keys: Sequence[str]) -> str:
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Each key's last word, ``n_mels`` for ``features.n_mels``, or the whole key where two end in the same word."""
-    last = {key: key.rpartition(".")[2] for key in keys}
+    """Each key's last word, ``n_mels`` for ``features.n_mels``, or the whole key where two end in the same word.
+
+    A group's choice is named after the group, as on a command line: ``model`` for ``model.name``.
+    """
+    last = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
     return {key: last[key] if list(last.values()).count(last[key]) == 1 else key for key in keys}
 
 

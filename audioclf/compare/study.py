@@ -120,6 +120,7 @@ def _runs_of_sweep(folder: Path, study: Study) -> list[Path]:
         runs = [Path(os.path.normpath(folder / name)) for name in sweep["runs"]]
         keys, baseline = list(sweep["keys"]), dict(sweep["baseline"])
         failed = [(str(one["overrides"]), str(one["error"])) for one in sweep.get("failed", [])]
+        gone = {str(one["run"]) for one in sweep.get("failed", [])}  # told with their error, so not passed over as well
         pruned = [(str(one["run"]), str(one["overrides"]), int(one["epoch"])) for one in sweep.get("pruned", [])]
     except (ValueError, TypeError, KeyError, RecursionError):
         study.passed_over.append(PassedOver(folder, "sweep.json is cut short, or none of ours"))
@@ -130,7 +131,7 @@ def _runs_of_sweep(folder: Path, study: Study) -> list[Path]:
     outputs = folder.resolve().parent.parent
     study.passed_over += [PassedOver(outputs / run, f"pruned after epoch {epoch}") for run, _, epoch in pruned]
     study.pruned += [overrides for _, overrides, _ in pruned]
-    return runs
+    return [path for path in runs if path.name not in gone]
 
 
 def _keep_comparable(study: Study) -> None:

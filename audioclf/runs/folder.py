@@ -23,6 +23,7 @@ import os
 import platform
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -83,6 +84,11 @@ class RunFolder:
     def read_state(self) -> dict[str, Any] | None:
         """Identity and data fingerprint of the run that the folder was begun for, or None."""
         return _read_json(self.path / "environment.json")
+
+    def write_failure(self, error: Exception) -> None:
+        """Writes ``failure.txt``: what happened, and where in the code."""
+        trace = "".join(traceback.format_exception(error))
+        write_text(self.failure, f"{failure_message(error)}\n\n{trace}")
 
     def begin(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Writes what is known before training: ``config.yaml`` and ``environment.json``.
@@ -161,6 +167,11 @@ class RunFolder:
             return []
         lines = self.metrics_csv.read_text().splitlines(keepends=True)
         return [line for line in lines if line.endswith("\n")]
+
+
+def failure_message(error: Exception) -> str:
+    """What a person reads first: the message, and the error's kind where it was not foreseen."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def to_json(content: Mapping[str, Any]) -> str:

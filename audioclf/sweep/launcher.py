@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
 from audioclf.config import Section, explain, unknown_key
-from audioclf.console import user_errors
+from audioclf.console import console, user_errors
 from audioclf.errors import UserError
 
 
@@ -37,6 +37,7 @@ class Job:
         state: Hydra's and OmegaConf's, resolvers included.
         folder: the folder that relative paths start from.
         environment: what the configuration refers to.
+        launched_by: the process that says how the sweep gets on; what others print would mix with that.
     """
 
     overrides: tuple[str, ...]
@@ -48,6 +49,7 @@ class Job:
     state: Any
     folder: str
     environment: Mapping[str, str]
+    launched_by: int
 
     def __call__(self) -> JobReturn:
         """Runs it.
@@ -64,6 +66,7 @@ class Job:
                 f"{self.folder}: no such folder on {socket.gethostname()}; expected one that all machines share"
             ) from error
         os.environ.update(self.environment)
+        console.quiet = os.getpid() != self.launched_by
         torch.set_num_threads(self.threads)
         setup_globals()
         Singleton.set_state(self.state)
@@ -142,10 +145,8 @@ class JobLauncher(Launcher):
         threads = min(self.threads, int(os.environ.get("OMP_NUM_THREADS") or self.threads))
         state = Singleton.get_state()
         named = {key: value for key, value in os.environ.items() if key.startswith("AUDIOCLF_")}
-        jobs = [
-            Job(tuple(words), number, threads, self._context, self._config, self._task, state, str(Path.cwd()), named)
-            for number, words in enumerate(job_overrides, initial_job_idx)
-        ]
+        shared = (threads, self._context, self._config, self._task, state, str(Path.cwd()), named, os.getpid())
+        jobs = [Job(tuple(words), number, *shared) for number, words in enumerate(job_overrides, initial_job_idx)]
         return self.run(jobs)
 
     @property

@@ -56,9 +56,11 @@ class Joblib(JobLauncher):
         return min(int(self.settings.n_jobs), cores())
 
     def run(self, jobs: Sequence[Job]) -> list[JobReturn]:
-        """Calls the jobs in a pool, which ends as a whole when a process of it dies."""
+        """Calls the jobs in a pool, which ends as a whole when a process of it dies; one at a time, in this process."""
         from joblib import Parallel, delayed, parallel_config
 
+        if self.at_once == 1:  # joblib makes no pool of one
+            return [job() for job in jobs]
         with parallel_config("loky", inner_max_num_threads=jobs[0].threads):
             found = Parallel(n_jobs=self.at_once, batch_size=1)(delayed(_call)(job) for job in jobs)
         return list(found)

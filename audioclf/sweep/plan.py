@@ -63,13 +63,13 @@ def trajectories(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
 def job_of(way: Sequence[PlannedRun]) -> list[str]:
     """The command line of the job that trains a trajectory: its longest run, the others marked on the way.
 
-    Clips were fetched before the jobs, so that all train on the same ones.
+    Marks that were typed stay. Clips were fetched before the jobs, so that all train on the same ones.
     """
     *shorter, longest = way
-    marks = ",".join(str(run.config.epochs) for run in shorter)
+    marks = {run.config.epochs for run in shorter} | {mark for run in way for mark in run.config.marks}
     return [
         *longest.overrides,
-        f"marks=[{marks}]",
+        f"marks=[{','.join(map(str, sorted(marks)))}]",
         "fetch.enabled=false",
         f"hydra.sweep.subdir='{longest.folder.path.name}'",
     ]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 3
 """At most the n-th part of the trials runs at the same time: what is proposed all at once learns from nothing."""
-NOT_TYPED = ("launcher", "search")
+NOT_TYPED = ("launcher", "search", "retrain")
 """Keys that the command of the best trial goes without."""
 
 
@@ -80,13 +80,11 @@ class Search(Sweeper):
         folder = self.outputs / SWEEPS / self._name(firsts, rung)
         study = Study(folder, self.axes, rung)
         ran: list[PlannedRun] = []
-        launched = 0
         failed: dict[str, str] = {}
         while claimed := study.claim(self._at_once(config), config.search.trials):
             trained = self._train(study, claimed)
             ran += [run for runs, _ in trained.values() for run in runs]
             for number, (runs, why) in trained.items():
-                launched += len(runs) or 1
                 told = study.tell(number, None if why else _objective(runs), next(iter(why.values()), None))
                 if told.state.name == "FAIL":
                     failed |= why
@@ -95,7 +93,7 @@ class Search(Sweeper):
             self._write(study)
         self._write(study)
         try:
-            end(folder, launched, ran, failed)
+            end(folder, ran, failed)
         finally:
             self._summarise(study)
 

@@ -13,11 +13,15 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
-from audioclf.compose import conf_dir, plain
+from audioclf.compare.axis import value_text
+from audioclf.compose import conf_dir, first_line, plain
 from audioclf.config import Config, check_paths, parse_config
 from audioclf.console import console, show_error, stderr, user_errors
 from audioclf.errors import EXIT_FAILED, UserError
+from audioclf.runs.folder import failure_message
 from audioclf.sweep.plan import (
     PlannedRun,
     job_of,
@@ -54,11 +58,14 @@ class Sweeper(BasicSweeper):
             keys = varying(runs, typed)
             folder = self.outputs / SWEEPS / sweep_name(runs, keys)
             write_sweep(folder, keys, runs, failed)
+            if len(combinations) > len(runs) + len(failed):
+                are = "one run" if len(runs) == 1 else f"{len(runs)} different runs"
+                console.print(f"{len(combinations)} combinations are {are}", markup=False)
             if note := why_not_shared(runs):
                 console.print(note, markup=False)
             failed |= self.execute(runs)
             write_sweep(folder, keys, runs, failed)
-            end(folder, len(combinations), runs, failed)
+            end(folder, runs, failed)
 
     @property
     def outputs(self) -> Path:
@@ -71,11 +78,12 @@ class Sweeper(BasicSweeper):
         """Every combination of a command line's values, and the keys that have several, as typed."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        given = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = list({override.get_key_element(): override for override in given}.values())  # the last one counts
         swept = {override.get_key_element() for override in overrides if override.is_sweep_override()}
         combinations: list[Combination] = []
         for words in self.split_arguments(overrides, None)[0]:
-            label = " ".join(word for word in words if word.partition("=")[0] in swept)
+            label = " ".join(_as_written(word) for word in words if word.partition("=")[0] in swept)
             combinations.append((label, tuple(words)))
         keys = [override.key_or_group for override in overrides if override.is_sweep_override()]
         return combinations, [f"{key}.name" if (conf_dir() / key).is_dir() else key for key in keys]
@@ -87,7 +95,11 @@ class Sweeper(BasicSweeper):
             UserError: values that do not go together.
         """
         assert self.hydra_context is not None and self.config is not None
-        config = parse_config(plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))))
+        try:
+            raw = plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(first_line(error)) from None
+        config = parse_config(raw)
         check_paths(config)
         return config
 
@@ -127,19 +139,22 @@ class Sweeper(BasicSweeper):
         with Watch(todo, done) as watch:
             died = self._launch(trajectories(todo))
         for run in todo:
-            if not watch.is_new(run) or finished(run.folder, states[run.label]) is None:
+            as_before = run.config.retrain and not watch.is_new(run)
+            if as_before or finished(run.folder, states[run.label]) is None:
                 failed[run.label] = read_failure(run) or died.get(run.label) or "it ended without a result"
         return failed
 
     def _states(self, runs: Sequence[PlannedRun]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Imports, fetches and extracts what the runs need, once for all of them, before the first one starts.
 
+        What fails costs only the runs that need it.
+
         Returns:
             Label → what a finished run of it has to say of itself; and label → why its data cannot be had.
         """
         from audioclf.training.fit import data_module, state_of
 
-        fingerprints: dict[str, str | UserError] = {}
+        fingerprints: dict[str, str | Exception] = {}
         states, failed = {}, {}
         for run in runs:
             config = run.config
@@ -149,12 +164,14 @@ class Sweeper(BasicSweeper):
                     data = data_module(config)
                     data.prepare_data()
                     fingerprints[wanted] = data.fingerprint
-                except UserError as error:
+                except Exception as error:
                     fingerprints[wanted] = error
-                    show_error(error)
+                    show_error(error if isinstance(error, UserError) else UserError(failure_message(error)))
             found = fingerprints[wanted]
-            if isinstance(found, UserError):
-                failed[run.label] = str(found)
+            if isinstance(found, Exception):
+                if run.folder.read_result() is None:  # what is finished has not failed, whatever became of its data
+                    run.folder.write_failure(found)
+                failed[run.label] = failure_message(found)
             else:
                 states[run.label] = state_of(config, found)
         return states, failed
@@ -189,8 +206,13 @@ class Sweeper(BasicSweeper):
         return {}
 
 
-def end(folder: Path, combinations: int, runs: Sequence[PlannedRun], failed: dict[str, str]) -> None:
+def end(folder: Path, runs: Sequence[PlannedRun], failed: dict[str, str]) -> None:
     """Prints and writes the comparison of a sweep, and what failed.
+
+    Args:
+        folder: the sweep's.
+        runs: all of its runs.
+        failed: label of each run, or of each combination that cannot be one → why.
 
     Raises:
         SystemExit: 1 where a run failed, or nothing can be compared.
@@ -198,8 +220,6 @@ def end(folder: Path, combinations: int, runs: Sequence[PlannedRun], failed: dic
     from audioclf.compare.compare import compare
     from audioclf.compare.tables import print_comparison, write_comparison
 
-    if combinations > len(runs) + len(failed):
-        console.print(f"{combinations} combinations are {len(runs)} different runs", markup=False)
     try:
         comparison = compare([folder])
         write_comparison(comparison, folder)
@@ -207,15 +227,17 @@ def end(folder: Path, combinations: int, runs: Sequence[PlannedRun], failed: dic
         console.print(f"written to {folder}", markup=False, soft_wrap=True)
     except UserError as error:
         show_error(error)
-        failed = failed or {"comparison": error.message}
+        if not failed:
+            sys.exit(EXIT_FAILED)
     for label, why in failed.items():
-        stderr.print(f"failed: {label}: {why}", markup=False)
+        stderr.print(f"failed: {label}: {why}" if label else f"failed: {why}", markup=False)
     if failed:
         names = {run.label: run.folder for run in runs}
         traces = [names[label].failure for label in failed if label in names and names[label].failure.exists()]
         if traces:
             stderr.print(f"traceback: {traces[0]}", markup=False, soft_wrap=True)
-        stderr.print(f"{len(failed)} of {combinations} failed; the same command tries them again", markup=False)
+        total = len(names.keys() | failed.keys())
+        stderr.print(f"{len(failed)} of {total} runs failed; the same command tries them again", markup=False)
         sys.exit(EXIT_FAILED)
 
 
@@ -225,6 +247,16 @@ def read_failure(run: PlannedRun) -> str | None:
         return run.folder.failure.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
         return None
+
+
+def _as_written(word: str) -> str:
+    """A word of the command line with its number as people write it: ``lr=1e-5``, where Hydra has ``lr=1e-05``."""
+    key, _, value = word.partition("=")
+    try:
+        number = float(value) if {".", "e"} & set(value) else None
+    except ValueError:
+        number = None
+    return word if number is None else f"{key}={value_text(number, 12)}"
 
 
 def _said(error: Exception) -> str:

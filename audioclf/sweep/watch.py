@@ -58,8 +58,9 @@ class Watch:
 
 
 def say(ended: int, total: int, label: str, what: str) -> None:
-    """A line for something that ended: ``[ 7/30] lr=1e-4: val F1 .812``."""
-    console.print(f"[{ended:>{len(str(total))}}/{total}] {label}: {what}", markup=False, soft_wrap=True)
+    """A line for something that ended: ``[ 7/30] lr=1e-4: val F1 .812``; without a label where there is but one."""
+    said = f"{label}: {what}" if label else what
+    console.print(f"[{ended:>{len(str(total))}}/{total}] {said}", markup=False, soft_wrap=True)
 
 
 def short(f1: float) -> str:

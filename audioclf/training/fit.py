@@ -94,15 +94,19 @@ def fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None =
     """
     quiet_lightning()
     try:
-        RunFolder(path).check_free()  # before the long work; again below, where no other process can be at it
-        data = data_module(config)
-        data.prepare_data()
-        data.setup()
-        return _fit(config, path, data, prune)
+        return _prepare_and_fit(config, path, prune)
     finally:
         # Trainer, module and data refer to one another; Python's collector counts objects, not the hundred megabytes
         # behind them, and would keep every run of a sweep.
         gc.collect()
+
+
+def _prepare_and_fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None) -> Run:
+    RunFolder(path).check_free()  # before the long work; again below, where no other process can be at it
+    data = data_module(config)
+    data.prepare_data()
+    data.setup()
+    return _fit(config, path, data, prune)
 
 
 def data_module(config: Config) -> AudioDataModule:
@@ -148,9 +152,11 @@ def _fit(config: Config, path: Path, data: AudioDataModule, prune: Callable[[int
     folder, state = RunFolder(path), state_of(config, data.fingerprint)
     with _locked(path):
         result = None if config.retrain else finished(folder, state)
-        shorter, begun = (None, config.epochs) if result else _begun(folder, state)
+        shorter, begun = (None, config.epochs) if result else _begun(folder, state, alone=config.retrain)
         for mark in sorted(mark for mark in set(config.marks) if mark <= min(begun, config.epochs - 1)):
-            _fit(_shorter(config, mark), path.parent / run_name(_shorter(config, mark)), data)  # it is past that mark
+            _fit(
+                _shorter(config, mark), path.absolute().parent / run_name(_shorter(config, mark)), data
+            )  # it is past that mark
         if result is not None:
             return Run(path, result, reused=True)
         _make_room(folder, state)
@@ -158,15 +164,18 @@ def _fit(config: Config, path: Path, data: AudioDataModule, prune: Callable[[int
             return Run(path, _train(config, data, folder, state, shorter, prune), reused=False)
 
 
-def _begun(folder: RunFolder, state: Mapping[str, Any]) -> tuple[RunFolder | None, int]:
-    """How many epochs of a run are done: by itself, else by the longest shorter run on the same way, which is named."""
+def _begun(folder: RunFolder, state: Mapping[str, Any], alone: bool) -> tuple[RunFolder | None, int]:
+    """How many epochs of a run are done: by itself, else by the longest shorter run on the same way, which is named.
+
+    Where ``alone``, others do not count: what is asked to be trained again is not continued from what was there.
+    """
     found = folder.read_state()
     own = found is not None and _same(found, state) and folder.read_result() is None
     if own and (done := folder.saved_epochs()):
         return None, done
     best: RunFolder | None = None
     most = 0
-    for sibling in folder.path.parent.glob("*/result.json"):
+    for sibling in () if alone else folder.path.absolute().parent.glob("*/result.json"):
         other = RunFolder(sibling.parent)
         result = other.read_result() or {}
         epochs = result.get("epochs")
@@ -186,9 +195,11 @@ def _make_room(folder: RunFolder, state: Mapping[str, Any]) -> None:
     found = folder.read_state()
     if found is None:
         return
-    same = _same(found, state)
-    if (not same or folder.read_result() is not None) and (aside := folder.set_aside()) is not None:
+    same, result = _same(found, state), folder.read_result()
+    if (not same or result is not None) and (aside := folder.set_aside()) is not None:
         why = "asked to train again" if same else "it is of another run or other audio"
+        if same and result is not None and result.get("layout") != LAYOUT:
+            why = "an older version wrote its result"
         console.print(f"{folder.path.name}: {why}; the earlier folder is kept as {aside.name}", markup=False)
 
 
@@ -260,7 +271,7 @@ def _write_shorter(
     config: Config, longer: RunFolder, trainer: pl.Trainer, best: KeepBest, data: AudioDataModule, started: float
 ) -> None:
     """Writes a run down that ends where a longer one is now: the files that it leaves when it is trained alone."""
-    folder, state = RunFolder(longer.path.parent / run_name(config)), state_of(config, data.fingerprint)
+    folder, state = RunFolder(longer.path.absolute().parent / run_name(config)), state_of(config, data.fingerprint)
     with _locked(folder.path):
         if not config.retrain and finished(folder, state) is not None:
             return
@@ -333,7 +344,7 @@ def _logged(folder: RunFolder) -> Iterator[None]:
     logging.captureWarnings(True)
     try:
         yield
-    except Interrupted as stop:
+    except (Interrupted, Pruned) as stop:
         log.info("%s", stop)
         raise
     except Exception:

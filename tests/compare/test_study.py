@@ -223,8 +223,8 @@ def test_a_sweep_names_its_runs(good: Path, tmp_path: Path) -> None:
         "layout": 1,
         "keys": ["lr"],
         "baseline": {"lr": 0.001},
-        "runs": ["../../run0", "../../run2", "../../gone"],
-        "failed": [{"run": "gone", "overrides": "lr=1", "error": "out of memory\ntraceback"}],
+        "runs": ["../../run0", "../../run2", "../../gone", "../../lost"],
+        "failed": [{"run": "lost", "overrides": "lr=1", "error": "out of memory\ntraceback"}],
         "pruned": [{"run": "run1", "overrides": "lr=1e-6", "epoch": 3, "val_f1_macro": 0.1}],
     }
     (sweep / "sweep.json").write_text(json.dumps(content))

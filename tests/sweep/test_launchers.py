@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_runs_are_those_of_the_basic_launcher_to_the_bit(name: str, sweep: Sweep
     assert reference.wait() == EXIT_FAILED, reference.printed
     process = sweep(*words, *HERE[name], outputs="runs")
     assert process.wait() == EXIT_FAILED, process.printed  # such a network fits into no memory
-    assert "4 of 8 failed" in process.printed
+    assert "4 of 8 runs failed" in process.printed
     lines = process.printed.splitlines()
     assert not [line for line in lines if "[HYDRA]" in line or "INFO" in line or "Warning" in line], process.printed
     assert "stopped" not in process.printed and "Traceback" not in process.printed
@@ -179,6 +180,13 @@ def test_runs_are_those_of_the_basic_launcher_to_the_bit(name: str, sweep: Sweep
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/result.json")} == stamps
 
 
+def test_one_job_at_a_time_says_what_becomes_of_it(sweep: Sweep) -> None:
+    process = sweep("seed=0,1", "epochs=1", "launcher=joblib", "hydra.launcher.n_jobs=1", outputs="runs")
+    assert process.wait() == EXIT_OK, process.printed
+    assert "[2/2] seed=1: val F1 " in process.printed
+    assert "written to " in process.printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHERS)
 @pytest.mark.parametrize("again", [False, True], ids=["once", "whenever it runs"])
@@ -191,14 +199,15 @@ def test_a_killed_process_costs_no_other_run(name: str, again: bool, sweep: Swee
         for pid, run in trainers(tmp_path / "runs").items():
             if "lr1e-3" in run and "seed1" in run and (again or not killed):
                 time.sleep(0.2)
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
+                with suppress(ProcessLookupError):  # it may have gone with the pool of another
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
         time.sleep(0.05)
     found = runs_in(tmp_path / "runs")
     if again:
         assert killed == 2
         assert process.wait() == EXIT_FAILED, process.printed
-        assert len(found) == 3 and "failed: lr=0.001 seed=1: its process died: " in process.printed
+        assert len(found) == 3 and "failed: lr=1e-3 seed=1: its process died: " in process.printed
     else:
         assert killed == 1
         assert process.wait() == EXIT_OK, process.printed

@@ -17,10 +17,12 @@ import pytest
 from optuna.trial import TrialState
 
 from audioclf.command_line import check_command_line
+from audioclf.config import Config
 from audioclf.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UserError
 from audioclf.runs.folder import RunFolder
 from audioclf.sweep.space import Choice, Interval
 from audioclf.sweep.study import Prune, Study
+from audioclf.training.fit import Pruned, fit
 
 Launch = Callable[..., Any]
 AXES = [Interval("lr", 1e-5, 1e-1, log=True), Choice("model.hidden", ("8", "16"))]
@@ -127,6 +129,14 @@ def test_a_resumed_run_is_judged_at_each_rung_once(tmp_path: Path) -> None:
     assert resumed(3, 0.2)
 
 
+def test_a_run_that_was_given_up_is_logged_as_no_failure(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(Pruned):
+        fit(tiny_config(epochs=3), tmp_path / "run", prune=lambda epochs, f1: epochs == 1)
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "given up after epoch 1 of 3" in log
+    assert "failed" not in log and "Traceback" not in log
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +239,13 @@ def test_two_processes_share_a_search_and_the_next_finds_it_finished(
     assert stamps(outputs) == before and content(outputs) == proposed, "the best one's command names a finished run"
 
 
+def test_the_command_of_the_best_trial_trains_nothing_again(search: Callable[..., Any]) -> None:
+    process = search("lr=interval(1e-4,1e-2)", "epochs=1", "search.trials=1", "retrain=true")
+    assert process.wait() == EXIT_OK, process.printed
+    (line,) = [line for line in process.printed.splitlines() if line.startswith("  python train.py")]
+    assert " epochs=1 " in line and "retrain" not in line
+
+
 def test_repetitions_are_averaged_and_failures_cost_only_their_trial(
     search: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -275,6 +292,13 @@ def test_an_interval_needs_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert error.message == "lr=interval(1e-5,1e-1): an interval; expected values: a,b,c"
     assert error.hint == "add search=optuna to search in it"
     assert refusal("search.trials=3", "seed=0,1").hint == "search.trials belongs to search=optuna: add it"
+
+
+def test_repetitions_are_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = refusal("search=optuna", "lr=interval(1e-5,1e-1)", "seed=interval(0,5)")
+    assert error.message == "seed=interval(0,5): an interval; expected values: a,b,c"
+    assert error.hint == "seeds and folds are repetitions of every trial"
 
 
 def test_both_ends_of_an_interval_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

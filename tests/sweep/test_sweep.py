@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
+from audioclf.config import Config
 from audioclf.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from audioclf.runs.folder import RunFolder
+from audioclf.runs.identity import run_name
+from audioclf.sweep.plan import PlannedRun, job_of
+from audioclf.training import fit as fitting
+from hydra_plugins.audioclf import GridSweeper
 
 Launch = Callable[..., Any]
 
@@ -94,7 +99,7 @@ def test_a_failed_run_is_told_with_its_traceback_and_the_others_go_on(
     ]
     assert all(entry["run"] in {path.parent.name for path in failures} for entry in record["failed"])
     assert "failed: model.hidden=1000000000000 seed=0: RuntimeError" in process.printed
-    assert "2 of 4 failed" in process.printed
+    assert "2 of 4 runs failed" in process.printed
     assert "Traceback (most" not in process.printed, "the file has it"
 
     failures[0].write_text("stale")  # a run that is tried again and fails again says why it failed this time
@@ -108,6 +113,38 @@ def test_values_that_do_not_go_together_cost_only_their_own_runs(sweep: Callable
     assert len(runs_in(tmp_path / "runs")) == 3
     assert "failed: features.n_fft=256 features.hop_length=300: " in process.printed
     assert "hop_length=300 leaves gaps" in process.printed
+
+
+def test_values_that_cannot_be_composed_together_cost_only_their_own_runs(
+    launch: Launch, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    words = [word for word in tiny_overrides if not word.startswith("model.")]
+    words += ["model=audio_classifier,linear", "batch_size=8,${model.hidden}", "epochs=1", "paths.outputs=runs"]
+    process = launch("train.py", "-m", *words, cwd=tmp_path)
+    assert process.wait() == EXIT_FAILED, process.printed
+    assert len(runs_in(tmp_path / "runs")) == 3
+    assert "Interpolation key 'model.hidden' not found\n1 of 4 runs failed" in process.printed
+    assert "Traceback" not in process.printed
+
+
+def test_features_that_cannot_be_had_cost_only_their_own_runs(sweep: Callable[..., Any], tmp_path: Path) -> None:
+    process = sweep("features.target_length=20,2000000000", "epochs=1")
+    assert process.wait() == EXIT_FAILED, process.printed
+    assert len(runs_in(tmp_path / "runs")) == 1
+    assert "failed: features.target_length=2000000000: RuntimeError: " in process.printed
+    assert "1 of 2 runs failed" in process.printed
+    assert "Traceback (most" not in process.printed, "the file has it"
+    (failure,) = (tmp_path / "runs").glob("*/failure.txt")
+    assert "Traceback (most recent call last)" in failure.read_text()
+
+
+def test_a_mistake_leaves_the_current_folder_where_it_is(
+    launch: Launch, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    process = launch("train.py", *tiny_overrides, "data.fold=77", "hydra.run.dir=.", cwd=tmp_path)
+    assert process.wait() == EXIT_USAGE, process.printed
+    assert process.printed.startswith("error: data.fold=77: no such fold")
+    assert tmp_path.is_dir()
 
 
 def test_where_nothing_can_run_nothing_is_written(sweep: Callable[..., Any], tmp_path: Path) -> None:
@@ -131,6 +168,51 @@ def test_retrain_trains_every_run_again(sweep: Callable[..., Any], tmp_path: Pat
     assert "finished already" not in again.printed
     aside = [path for path in (tmp_path / "runs").iterdir() if ".old" in path.name]
     assert len(aside) == 2 and len(runs_in(tmp_path / "runs")) == 4
+
+
+def test_a_run_that_ends_elsewhere_while_a_sweep_begins_has_not_failed(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(epochs=1)
+    folder = RunFolder(tmp_path / run_name(config))
+    result = fitting.fit(config, folder.path).result
+    looks = iter([None, result])  # it ended right after the sweep looked for it
+    monkeypatch.setattr(fitting, "finished", lambda folder, state: next(looks))
+    sweeper = GridSweeper.__new__(GridSweeper)  # what is Hydra's is not needed
+    monkeypatch.setattr(sweeper, "_states", lambda runs: ({"lr=0.001": {}}, {}))
+    monkeypatch.setattr(sweeper, "_launch", lambda ways: {})
+    assert sweeper.execute([PlannedRun("lr=0.001", (), config, folder)]) == {}
+
+
+def test_values_typed_take_the_place_of_those_that_an_experiment_brings(
+    sweep: Callable[..., Any], tmp_path: Path
+) -> None:
+    brought = 'hydra.sweeper.params={lr: "1e-3,1e-2", seed: "0,1"}'
+    process = sweep(brought, "lr=1e-2,1e-4,0.0001", "seed=5", "epochs=1")
+    assert process.wait() == EXIT_OK, process.printed
+    record = json.loads((sweep_in(tmp_path / "runs") / "sweep.json").read_text())
+    assert record["keys"] == ["lr"] and len(record["runs"]) == 2
+    assert "[2/2] lr=1e-4: val F1 " in process.printed
+    assert "3 combinations are 2 different runs" in process.printed
+
+
+def test_a_sweep_of_one_run_says_so_in_plain_lines(sweep: Callable[..., Any], tmp_path: Path) -> None:
+    process = sweep("epochs=3", "marks=[1]")
+    assert process.wait() == EXIT_OK, process.printed
+    assert process.printed.startswith("[1/1] val F1 ")
+    lengths = sorted(len(run.read_metrics()) for run in runs_in(tmp_path / "runs").values())
+    assert lengths == [1, 3], "marks that were typed are written down"
+    again = sweep("lr=1e-3,0.001")
+    assert again.wait() == EXIT_OK, again.printed
+    assert "2 combinations are one run" in again.printed
+
+
+def test_marks_that_were_typed_stay_beside_those_of_the_sweep(tiny_config: Callable[..., Config]) -> None:
+    way = [
+        PlannedRun("", (f"epochs={epochs}",), tiny_config(epochs=epochs, marks=[2, 5]), RunFolder(Path("run")))
+        for epochs in (5, 9)
+    ]
+    assert "marks=[2,5]" in job_of(way)
 
 
 def test_fold_all_is_one_word(sweep: Callable[..., Any], tmp_path: Path) -> None:

@@ -142,3 +142,28 @@ def test_without_state_a_run_is_whole_but_for_what_continues_it(tiny_config: Tin
     for folder in folders:
         assert (folder / "result.json").exists()
         assert [path.name for path in (folder / "checkpoints").iterdir()] == ["model.ckpt"]
+
+
+def test_what_is_trained_again_is_trained_from_its_beginning(
+    tiny_config: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for epochs in (2, 4):
+        fit(tiny_config(epochs=epochs), tmp_path / run_name(tiny_config(epochs=epochs)))
+    again = tiny_config(epochs=4, retrain=True, marks=[2])
+    capsys.readouterr()
+    fit(again, tmp_path / run_name(again))
+    assert "0 done before" in (tmp_path / run_name(again) / "train.log").read_text()
+    assert len(list(tmp_path.glob("*.old1"))) == 2 and not list(tmp_path.glob("*.old2"))
+    assert "continuing" not in capsys.readouterr().out
+
+
+def test_a_result_of_an_older_layout_is_set_aside_for_that_reason(
+    tiny_config: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(epochs=1)
+    folder = RunFolder(tmp_path / run_name(config))
+    result = fit(config, folder.path).result
+    folder.write_result(result | {"layout": 1})
+    assert not fit(config, folder.path).reused
+    said = " ".join(capsys.readouterr().out.split())
+    assert "an older version wrote its result" in said and "asked to train again" not in said
