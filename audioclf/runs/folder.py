@@ -202,7 +202,7 @@ def _git() -> dict[str, Any] | None:
     here = Path(__file__).parent
 
     def git(*words: Sequence[str] | str) -> str:
-        command = ["git", "-C", str(here), *map(str, words)]
+        command = ["git", "--no-optional-locks", "-C", str(here), *map(str, words)]  # a user may be committing
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:

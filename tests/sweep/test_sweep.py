@@ -280,3 +280,36 @@ def test_killed_five_times_and_relaunched_it_compares_the_same(
     sweep: Callable[..., Any], tmp_path: Path, seed: int
 ) -> None:
     killed_and_relaunched(sweep, tmp_path, kills=5, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_readmes_sweep_on_esc10(launch: Launch, shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    """36 runs: the second launch trains nothing; killed at five moments, it compares as the one left alone does."""
+    words = ("lr=1e-2,1e-3,1e-4,1e-5", "epochs=3,10,50", "seed=0,1,2", "trainer.keep_state=false")
+    data = ("data=esc10", f"data.root={shared_data('esc10')}", f"paths.cache={tmp_path / 'cache'}")
+
+    def start(outputs: str) -> Any:
+        return launch("train.py", "-m", *data, *words, f"paths.outputs={outputs}", cwd=tmp_path)
+
+    whole = start("whole")
+    assert whole.wait(1800) == EXIT_OK, whole.printed
+    assert len(runs_in(tmp_path / "whole")) == 36
+    before = stamps(tmp_path / "whole")
+    again = start("whole")
+    assert again.wait() == EXIT_OK, again.printed
+    assert "36 of 36 runs are finished already" in again.printed and stamps(tmp_path / "whole") == before
+
+    moments = random.Random(0)
+    for kills in range(1, 6):
+        process = start("killed")
+        target = moments.uniform(kills - 1, kills) * 36 / 5.5
+        while process.running and len(runs_in(tmp_path / "killed")) < target:
+            time.sleep(0.1)
+        time.sleep(moments.uniform(0, 5))
+        assert process.running, "killed before its end"
+        process.kill()
+    last = start("killed")
+    assert last.wait(1800) == EXIT_OK, last.printed
+    ours, theirs = (sweep_in(tmp_path / name) / "comparison.csv" for name in ("killed", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
