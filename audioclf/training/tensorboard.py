@@ -18,7 +18,7 @@ for all. Without one it looks at every run, and puts the hyper-parameters that d
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -117,9 +120,9 @@ class RunBoard:
             classes = result["data"]["classes"]
             writer.add_figure("test/confusion_matrix", confusion_figure(confusion, classes), step)
             writer.add_figure("test/f1_per_class", f1_figure(result), step)
-            for i, error in enumerate(errors, 1):
+            for i, (error, picture) in enumerate(zip(errors, spectrograms(errors), strict=True), 1):
                 tag = f"errors/{i:02d} {error.title}"
-                writer.add_figure(tag, spectrogram_figure(error), step)
+                writer.add_image(tag, picture, step, dataformats="HWC")
                 writer.add_audio(tag, error.samples[None], step, sample_rate=error.rate)
         self.close()
 
@@ -163,15 +166,34 @@ def f1_figure(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def spectrogram_figure(error: ErrorExample) -> Figure:
-    """A clip's mel-spectrogram over seconds, with its bands from bottom to top."""
+def spectrograms(errors: Sequence[ErrorExample]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Pictures ``[height, width, 3]`` of clips' mel-spectrograms over seconds, all on one colour scale.
+
+    Axes and colour bar are drawn once and the clips painted into them: drawn anew for each, they would take longer than
+    all else that a run does at its end.
+    """
+    if not errors:
+        return
+    first = errors[0]
+    bands = len(first.features)
+    levels = np.concatenate([error.features[np.isfinite(error.features)] for error in errors])
+    scale = Normalize(levels.min(initial=np.inf), levels.max(initial=-np.inf)) if len(levels) else Normalize(0, 1)
     figure = Figure(figsize=(7, 3))
-    axes = figure.add_axes((0.09, 0.17, 0.77, 0.7))  # placed by hand: a layout engine takes longer than all the rest
-    bands = len(error.features)
-    image = axes.imshow(
-        error.features, origin="lower", aspect="auto", cmap="magma", extent=(0, error.seconds, 0, bands)
-    )
-    axes.set(xlabel="time [s]", ylabel=f"mel band ({error.hertz[0]:.0f}-{error.hertz[1]:.0f} Hz)")
-    axes.set_title(error.title, parse_math=False, fontsize=10)
-    figure.colorbar(image, cax=figure.add_axes((0.88, 0.17, 0.02, 0.7)), label=error.unit)
-    return figure
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.09, 0.17, 0.77, 0.76))
+    axes.set(xlim=(0, first.seconds), ylim=(0, bands), xlabel="time [s]")
+    axes.set_ylabel(f"mel band ({first.hertz[0]:.0f}-{first.hertz[1]:.0f} Hz)")
+    bar = figure.add_axes((0.88, 0.17, 0.02, 0.76))
+    figure.colorbar(ScalarMappable(scale, "magma"), cax=bar, label=first.unit)
+    canvas.draw()
+    empty = np.asarray(canvas.buffer_rgba())[:, :, :3]
+    left, bottom, right, top = np.rint(axes.get_window_extent().extents).astype(int)
+    rows = len(empty) - np.arange(bottom + 1, top)[::-1]
+    columns = np.arange(left + 1, right)
+    for error in errors:
+        band = np.linspace(bands, 0, len(rows), endpoint=False).astype(int).clip(0, bands - 1)
+        frame = np.linspace(0, error.features.shape[1], len(columns), endpoint=False).astype(int)
+        painted = matplotlib.colormaps["magma"](scale(error.features[np.ix_(band, frame)]), bytes=True)
+        picture = empty.copy()
+        picture[np.ix_(rows, columns)] = painted[:, :, :3]
+        yield picture
