@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from audioclf.compose import conf_dir, load_config
+from audioclf.compose import conf_dir, load_config, plain
 from audioclf.config import Config, Launcher, keys_of, parse_config, section_names
 from audioclf.errors import UserError
 
@@ -367,3 +368,11 @@ def test_no_value_gives_anything_but_a_configuration_or_a_user_error(values: dic
         assert 0 < config.lr < math.inf
         assert config.epochs >= 1
     assert set(faults) <= set(values) | {"data.name", "features"}
+
+
+def test_every_key_of_the_schema_stands_in_a_file_so_that_it_can_be_typed() -> None:
+    """A key that has its default in the schema alone is refused on the command line."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        written = set(keys_of(plain(compose("config"))))
+    known = set(keys_of(load_config().model_dump()))
+    assert {key for key in known - written if not key.startswith("search.")} == set()
