@@ -19,8 +19,7 @@ from audioclf.clips.splits import fold_numbers
 from audioclf.compose import conf_dir, load_config, options, parse_overrides
 from audioclf.config import Config
 from audioclf.errors import UserError, shown
-from audioclf.runs.identity import run_name
-from audioclf.sweep.plan import REPETITIONS
+from audioclf.runs.identity import REPETITIONS, run_name
 from audioclf.sweep.space import axis_of
 
 CHECK_LIMIT = 200  # values of one swept key that are checked before a sweep starts

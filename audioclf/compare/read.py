@@ -22,13 +22,11 @@ from pydantic import BaseModel, Field, ValidationError
 from audioclf.compare.comparison import IntArray, RunRow
 from audioclf.errors import shown
 from audioclf.runs.folder import LAYOUT
+from audioclf.runs.identity import REPETITIONS
 from audioclf.training.scores import macro_f1
 
 AGREES = 1e-6  # between an F1 of result.json and the same from the predictions
 SPLITS = ("val", "test")
-REPETITIONS = ("seed", "data.fold")
-"""Keys that repeat a setting; every other key makes another setting."""
-
 Repetition = tuple[int | None, int]
 """Fold and seed of a run."""
 

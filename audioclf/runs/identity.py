@@ -21,6 +21,9 @@ LONGEST_NAME = 150
 LONGEST_VALUE = 32
 """Characters of a text in a run's name, so that a list of classes leaves room for what comes after it."""
 
+REPETITIONS = ("seed", "data.fold")
+"""Keys that make another repetition of a setting, not another setting."""
+
 
 def identity(config: Config) -> str:
     """The identity of a run: sha256 (hex) of the resolved configuration and of what its table of clips says.

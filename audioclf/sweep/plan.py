@@ -10,10 +10,7 @@ from typing import Any
 
 from audioclf.config import Config
 from audioclf.runs.folder import RunFolder
-from audioclf.runs.identity import identity, run_name, shares_epochs, swept_settings, trajectory
-
-REPETITIONS = ("data.fold", "seed")
-"""Keys that make another repetition of a setting, not another setting."""
+from audioclf.runs.identity import REPETITIONS, identity, run_name, shares_epochs, swept_settings, trajectory
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,7 @@ def varying(runs: Sequence[PlannedRun], typed: Sequence[str] = ()) -> list[str]:
 def sweep_name(runs: Sequence[PlannedRun], keys: Sequence[str]) -> str:
     """A folder name: what is swept, and a hash of the runs, so that the same sweep finds its folder again."""
     swept = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
-    swept += [
-        key.rpartition(".")[2] for key in reversed(REPETITIONS) if len({run.settings.get(key) for run in runs}) > 1
-    ]
+    swept += [key.rpartition(".")[2] for key in REPETITIONS if len({run.settings.get(key) for run in runs}) > 1]
     digest = hashlib.sha256("\n".join(sorted(identity(run.config) for run in runs)).encode()).hexdigest()
     return "-".join([runs[0].config.data.name, *swept[:6], digest[:8]])
 

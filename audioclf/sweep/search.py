@@ -21,8 +21,8 @@ from audioclf.console import console, user_errors
 from audioclf.errors import UserError
 from audioclf.files import write_text
 from audioclf.runs.folder import RunFolder, to_json
-from audioclf.runs.identity import identity, run_name, swept_settings
-from audioclf.sweep.plan import REPETITIONS, PlannedRun
+from audioclf.runs.identity import REPETITIONS, identity, run_name, swept_settings
+from audioclf.sweep.plan import PlannedRun
 from audioclf.sweep.record import LAYOUT, SWEEPS
 from audioclf.sweep.space import Axis, Choice, Interval, axis_of, words
 from audioclf.sweep.sweeper import Combination, Sweeper, end, read_failure
