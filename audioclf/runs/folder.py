@@ -102,6 +102,13 @@ class RunFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         write_text(self.path / "environment.json", to_json({**state, **environment()}))
 
+    def read_failure(self) -> str | None:
+        """The first line of ``failure.txt``, or None."""
+        try:
+            return self.failure.read_text(encoding="utf-8").splitlines()[0]
+        except (OSError, IndexError):
+            return None
+
     def check_free(self) -> None:
         """Checks that a run may begin here: the folder is new, empty, a run's, or holds no more than a run's beginnings.
 

@@ -25,7 +25,7 @@ from audioclf.runs.identity import REPETITIONS, identity, run_name, swept_settin
 from audioclf.sweep.plan import PlannedRun
 from audioclf.sweep.record import LAYOUT, SWEEPS
 from audioclf.sweep.space import Axis, Choice, Interval, axis_of, words
-from audioclf.sweep.sweeper import Combination, Sweeper, end, read_failure
+from audioclf.sweep.sweeper import Combination, Sweeper, end
 from audioclf.sweep.watch import say, short
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Search(Sweeper):
             for run in runs:
                 if run.label in no_data:
                     why[run.label] = no_data[run.label]
-                elif (said := read_failure(run)) or finished(run.folder, states[run.label]) is None:
+                elif (said := run.folder.read_failure()) or finished(run.folder, states[run.label]) is None:
                     why[run.label] = said or died.get(run.label) or "it ended without a result"
         return trials
 

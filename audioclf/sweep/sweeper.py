@@ -141,7 +141,7 @@ class Sweeper(BasicSweeper):
         for run in todo:
             as_before = run.config.retrain and not watch.is_new(run)
             if as_before or finished(run.folder, states[run.label]) is None:
-                failed[run.label] = read_failure(run) or died.get(run.label) or "it ended without a result"
+                failed[run.label] = run.folder.read_failure() or died.get(run.label) or "it ended without a result"
         return failed
 
     def _states(self, runs: Sequence[PlannedRun]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -239,14 +239,6 @@ def end(folder: Path, runs: Sequence[PlannedRun], failed: dict[str, str]) -> Non
         total = len(names.keys() | failed.keys())
         stderr.print(f"{len(failed)} of {total} runs failed; the same command tries them again", markup=False)
         sys.exit(EXIT_FAILED)
-
-
-def read_failure(run: PlannedRun) -> str | None:
-    """The first line of what a failed run left behind, or None."""
-    try:
-        return run.folder.failure.read_text(encoding="utf-8").splitlines()[0]
-    except (OSError, IndexError):
-        return None
 
 
 def _as_written(word: str) -> str:
