@@ -1,0 +1,81 @@
+"""What a diagnosis says: verdicts, the gap and where it went, and what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from audioclf.diagnose.verdict import Gap, Verdict
+from audioclf.runs.folder import finite
+
+SCHEMA = 1
+"""Of ``diagnosis.json``."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bar of "where did the F1 go".
+
+    Attributes:
+        name: in words, e.g. ``"guessing"``, ``"this run"``, ``"lower learning rate"``, ``"best probe"``.
+        value: macro-F1 that it stands at (kind ``level``) or adds (kind ``gain``).
+        interval: 95 %, or None where it is not known.
+        kind: ``level``: a bar from 0; ``gain``: a bar that floats on what is below; ``rest``: what nobody explained.
+        cause: the verdict's, for gains.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    kind: str
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A probe that was not run, and why."""
+
+    cause: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer.
+
+    Attributes:
+        run: the run's folder as given, or the record's file.
+        summary: one or two sentences for people: what it is, or that it cannot be told.
+        healthy: whether nothing is convicted and no gap is left unexplained.
+        verdicts: of every probe that ran; convicted ones first, by share.
+        gap: what there was to explain; None for a bare record.
+        steps: the waterfall, from chance to the best probe; empty for a bare record.
+        command: what mends it, whole: ``python train.py ...``; None where no change of settings does.
+        not_run: probes left out.
+        seconds: of each probe.
+        facts: what the report shows beside: scores, sizes, settings.
+        titles: of each cause, in words.
+    """
+
+    run: str
+    summary: str
+    healthy: bool
+    verdicts: list[Verdict]
+    gap: Gap | None
+    steps: list[Step]
+    command: str | None
+    not_run: list[NotRun]
+    seconds: Mapping[str, float]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def convicted(self) -> list[Verdict]:
+        """The causes that are named."""
+        return [verdict for verdict in self.verdicts if verdict.convicted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``diagnosis.json``."""
+        content: dict[str, Any] = finite({"schema": SCHEMA, **asdict(self)})
+        return content

@@ -1,0 +1,46 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import f1_score
+
+from audioclf.diagnose.lab import OutOfTime
+from audioclf.diagnose.trial import Recipe, effect
+
+
+def test_every_clip_is_scored_by_a_model_that_never_saw_its_recording(lab):
+    pool, fold = lab.pool, lab.fold
+    assert set(pool.split) == {"train", "val"}
+    for number in set(fold.tolist()):
+        held_out = {g for g, f in zip(pool.groups, fold, strict=True) if f == number}
+        trained_on = {g for g, f in zip(pool.groups, fold, strict=True) if f != number}
+        assert not held_out & trained_on
+
+
+def test_trial_is_the_same_each_time_and_its_file_gives_its_f1(lab):
+    first = lab.base
+    lab.trials.clear()
+    assert np.array_equal(first.logits, lab.base.logits)
+    table = pq.read_table(lab.folder / "trials" / "base.parquet").to_pandas()
+    assert first.f1 == pytest.approx(f1_score(table.target, table.predicted, average="macro", zero_division=0))
+
+
+def test_effect_of_nothing_is_nothing_and_of_no_learning_is_a_loss(lab):
+    assert effect(lab.base, lab.base)["gain"] == 0
+    worse = effect(lab.base, lab.trial(Recipe("still", {"lr": 1e-9})))
+    assert worse["gain"] < 0 and worse["low"] <= worse["gain"] <= worse["high"]
+
+
+def test_training_only_on_some_clips_never_sees_the_others(lab):
+    recipe = Recipe("one_class", train_on=lab.pool.targets == 2)
+    assert set(lab.trial(recipe).predicted.tolist()) == {2}
+
+
+def test_cheap_probes_read_the_demo(lab):
+    assert lab.cheap("pooled").f1 > 0.5
+    assert lab.cheap("audio").f1 > 0.5
+
+
+def test_a_trial_that_would_take_too_long_is_not_begun(lab):
+    lab.budget_s = 0.0
+    with pytest.raises(OutOfTime, match="left"):
+        lab.trial(Recipe("long", {"epochs": 50}))
