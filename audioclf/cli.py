@@ -1,4 +1,4 @@
-"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `doctor`."""
+"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `diagnose`, `doctor`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return import_folder(arguments.dir, [*arguments.overrides, *rest])
             if arguments.command == "compare":
                 return compare_folders(arguments.dirs, arguments.baseline, arguments.into)
+            if arguments.command == "diagnose":
+                words = [*arguments.overrides, *rest]
+                return diagnose_run(arguments.run, words, record=arguments.from_csv, mend=arguments.fix)
             return fetch(
                 [*arguments.overrides, *rest], retry=arguments.retry, plan=arguments.plan, status=arguments.status
             )
@@ -100,8 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run"
     )
+    why = commands.add_parser(
+        "diagnose",
+        help="say why the F1 of a finished run is low, with evidence, and what mends it",
+        description=(
+            "Names the cause of a low F1: probes look for symptoms, short retrainings with one thing changed convict. "
+            "What cannot be told is said to be so. Writes diagnosis.json, diagnosis.html and diagnosis/ into the run's "
+            "folder. Exit code 0: diagnosed, whatever was found; 1: --fix had nothing to train; 2: bad input."
+        ),
+    )
+    why.add_argument("run", nargs="?", metavar="DIR", help="a run, or a sweep, whose best run on val is diagnosed")
+    why.add_argument("--from-csv", type=Path, metavar="FILE", help="instead of a run: predictions, or a report's numbers")
+    why.add_argument("--fix", action="store_true", help="train what the diagnosis proposes; show before and after")
     look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
-    for command in (get, take, look_after):
+    for command in (get, take, why, look_after):
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     return parser
 
@@ -226,6 +241,66 @@ def compare_folders(folders: Sequence[Path], baseline: str = "", into: Path | No
         f"written to {place}: comparison.html, comparison.csv, runs.csv, figures", markup=False, soft_wrap=True
     )
     return EXIT_OK
+
+
+def diagnose_run(
+    folder: str | None, overrides: Sequence[str] = (), *, record: Path | None = None, mend: bool = False
+) -> int:
+    """Diagnoses a finished run, the best run of a sweep, or a bare record; prints the answer and writes it down.
+
+    Args:
+        folder: of the run or the sweep.
+        overrides: ``diagnose.budget_minutes=5``, and paths that are elsewhere now (``data.root=DIR``).
+        record: a CSV of predictions or of a report's numbers, instead of a run.
+        mend: train what is proposed.
+
+    Raises:
+        UserError: no finished run, no such record, or both.
+    """
+    from audioclf.diagnose.diagnose import diagnose
+    from audioclf.diagnose.fix import fix, print_fixed
+    from audioclf.diagnose.lab import read_run
+    from audioclf.diagnose.record import diagnose_record
+    from audioclf.diagnose.report import print_diagnosis, write_diagnosis
+
+    words = [word for word in [folder, *overrides] if word is not None]
+    if record is not None:
+        if words or mend:
+            raise UserError(f"--from-csv {record}: takes no {words[0] if words else '--fix'}", "give one or the other")
+        diagnosis = diagnose_record(record)
+        write_diagnosis(diagnosis, record.parent)
+        print_diagnosis(diagnosis)
+        return EXIT_OK
+    if folder is None or ("=" in folder and not Path(folder).exists()):
+        raise UserError("diagnose: no run named; expected a run's folder", "python -m audioclf diagnose outputs/RUN")
+    run = read_run(_run_of(Path(folder)), overrides)
+    diagnosis = diagnose(run)
+    print_diagnosis(diagnosis)
+    if not mend:
+        return EXIT_OK
+    fixed = fix(run, diagnosis)
+    if fixed is None:
+        console.print("nothing to train: the diagnosis proposes no change of settings", markup=False)
+        return EXIT_FAILED
+    print_fixed(fixed)
+    return EXIT_OK
+
+
+def _run_of(folder: Path) -> Path:
+    """The folder itself where it is a run; of a sweep, or a folder of runs, the run that is best on val.
+
+    Raises:
+        UserError: no such folder, or nothing in it can be compared.
+    """
+    from audioclf.compare.compare import compare
+    from audioclf.compare.read import is_run
+
+    if not folder.is_dir() or is_run(folder):
+        return folder
+    runs = compare([folder]).selected.runs
+    best = max(runs, key=lambda run: run.val)
+    console.print(f"{folder}: of the setting that is best on val, {best.folder.name}", markup=False, soft_wrap=True)
+    return best.folder
 
 
 def _values(words: str) -> dict[str, str]:

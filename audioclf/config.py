@@ -246,6 +246,14 @@ class TrainerConfig(Section):
     tensorboard: bool = Field(True, json_schema_extra=NOT_IDENTITY)
 
 
+class DiagnoseConfig(Section):
+    """How a finished run is diagnosed."""
+
+    budget_minutes: float = Field(
+        10.0, gt=0, description="time for retraining; what does not fit is listed as not run [min]"
+    )
+
+
 class FetchConfig(Section):
     """How links become clips: politeness, limits, access. None of it can change a number."""
 
@@ -296,6 +304,9 @@ class Config(Section):
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     fetch: FetchConfig = Field(json_schema_extra=NOT_IDENTITY)
+    diagnose: DiagnoseConfig = Field(
+        default_factory=lambda: DiagnoseConfig.model_validate({}), json_schema_extra=NOT_IDENTITY
+    )
     paths: PathsConfig = Field(json_schema_extra=NOT_IDENTITY)
 
 

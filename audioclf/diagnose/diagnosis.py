@@ -56,6 +56,7 @@ class Diagnosis:
         seconds: of each probe.
         facts: what the report shows beside: scores, sizes, settings.
         titles: of each cause, in words.
+        repair: the overrides that ``command`` adds to the run's own; empty where it has none.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Diagnosis:
     seconds: Mapping[str, float]
     facts: Mapping[str, Any] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    repair: list[str] = field(default_factory=list)
 
     @property
     def convicted(self) -> list[Verdict]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ import yaml
 from audioclf.audio.decode import AudioError
 from audioclf.audio.store import CANONICAL_RATE, from_pcm, read_pcm
 from audioclf.clips.clip import Clip
-from audioclf.config import Config, MelConfig, parse_config
+from audioclf.compose import parse_overrides
+from audioclf.config import Config, MelConfig, check_paths, parse_config
 from audioclf.data import AudioDataModule
 from audioclf.diagnose import reference
+from audioclf.diagnose.levels import Heard, hear
 from audioclf.diagnose.pool import Pool
+from audioclf.diagnose.repair import BRIEF, LONG
 from audioclf.diagnose.trial import Recipe, Trial, folds_of, train_once, train_trial
-from audioclf.diagnose.twins import recordings
+from audioclf.diagnose.twins import recordings, twins
 from audioclf.diagnose.verdict import Gap
-from audioclf.errors import UserError
+from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.extract import extract
 from audioclf.features.frontend import front_end_settings
@@ -39,7 +43,6 @@ from audioclf.training.scores import FloatArray, IntArray
 MOST_CLIPS = 2000  # of a pool: whole recordings are drawn from larger data
 MOST_FOLDS, FEWEST_FOLDS = 4, 2
 PLANNED = 12  # trials that must fit into the budget
-BRIEF = 15  # epochs that show whether another setting learns
 
 
 class OutOfTime(Exception):
@@ -63,15 +66,29 @@ class Run:
     metrics: list[dict[str, float]]
 
 
-def read_run(folder: Path, paths: Mapping[str, Any] | None = None) -> Run:
+TRAIN_AGAIN = "train the run again: the same `python train.py ...` with retrain=true"
+
+ELSEWHERE = (
+    "data.root",
+    "data.csv",
+    "data.audio_dir",
+    "data.class_labels",
+    "diagnose.",
+    "paths.",
+    "trainer.accelerator",
+)
+"""Keys that may be given anew: none of them can change the run's numbers."""
+
+
+def read_run(folder: Path, overrides: Sequence[str] = ()) -> Run:
     """Reads a finished run.
 
     Args:
         folder: of the run.
-        paths: dotted keys that are no part of its identity and lie elsewhere now, e.g. ``{"data.root": "..."}``.
+        overrides: what is elsewhere now, or is about diagnosing (:data:`ELSEWHERE`), e.g. ``["data.root=DIR"]``.
 
     Raises:
-        UserError: no run, not finished, or written by another version.
+        UserError: no run, not finished, written by another version, or an override that would make it another run.
     """
     place = RunFolder(folder)
     result = place.read_result()
@@ -82,20 +99,26 @@ def read_run(folder: Path, paths: Mapping[str, Any] | None = None) -> Run:
             "the same `python train.py ...` command finishes it" if begun else "outputs/ has the runs",
         )
     if result.get("layout") != LAYOUT:
-        raise UserError(
-            f"{folder}: result.json has layout {result.get('layout')}, expected {LAYOUT}", "train the run again"
-        )
+        raise UserError(f"{folder}: result.json has layout {result.get('layout')}, expected {LAYOUT}", TRAIN_AGAIN)
     try:
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}/config.yaml: cannot be read: {error}", "train the run again") from error
-    for key, value in (paths or {}).items():
+        raise UserError(f"{folder}/config.yaml: cannot be read: {error}", TRAIN_AGAIN) from error
+    for override in parse_overrides(overrides):
+        key = override.key_or_group
+        if not key.startswith(ELSEWHERE):
+            raise UserError(
+                f"{override.input_line}: would be another run; expected one of {', '.join(ELSEWHERE)}",
+                "`python train.py` trains it, and then it can be diagnosed",
+            )
         *sections, leaf = key.split(".")
         part = content
         for section in sections:
-            part = part[section]
-        part[leaf] = value
-    return Run(place, parse_config(content), result, place.read_metrics())
+            part = part.setdefault(section, {})
+        part[leaf] = override.value()
+    config = parse_config(content)
+    check_paths(config)
+    return Run(place, config, result, place.read_metrics())
 
 
 class Lab:
@@ -112,6 +135,7 @@ class Lab:
         self.folder = run.folder.path / "diagnosis"
         self.trials: dict[str, Trial] = {}
         self.columns: dict[str, list[Any]] = {}
+        _ = self.predictions, self.module  # whatever is damaged is said before the long work
         self.data: AudioDataModule = data_module(run.config)
         self.data.prepare_data()
         self.data.setup()
@@ -148,7 +172,19 @@ class Lab:
     @functools.cached_property
     def twins(self) -> list[tuple[int, int]]:
         """Places in :attr:`everything` of clips that share sound."""
-        return []
+        audible = [heard.level.audible for heard in self.heard]
+        return twins([heard.words for heard in self.heard], self.sha256s, audible)
+
+    @functools.cached_property
+    def heard(self) -> list[Heard]:
+        """Level and fingerprint of each clip of :attr:`everything`."""
+        return hear(self)
+
+    @functools.cached_property
+    def sha256s(self) -> list[str]:
+        """Of the samples of each clip of :attr:`everything`, in hex."""
+        assert self.data.prepared is not None
+        return [str(self.data.prepared.rows[clip].sha256) for clip in self.everything.clips]
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -183,21 +219,33 @@ class Lab:
 
     @functools.cached_property
     def module(self) -> ClassifierModule:
-        """The run's selected weights."""
-        module = ClassifierModule.load_from_checkpoint(
-            self.run.folder.model_checkpoint, map_location="cpu", weights_only=True
-        )
+        """The run's selected weights.
+
+        Raises:
+            UserError: ``checkpoints/model.ckpt`` is gone or damaged.
+        """
+        path = self.run.folder.model_checkpoint
+        try:
+            module = ClassifierModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: cannot be read: {shown(error)}", TRAIN_AGAIN) from error
         module.eval()
         return module
 
     @functools.cached_property
     def predictions(self) -> dict[str, FloatArray]:
-        """The run's logits by clip id, from ``predictions.parquet``."""
-        table = pq.read_table(self.run.folder.predictions, columns=["clip", "logits"])
-        return {
-            clip: np.asarray(logits, dtype=np.float32)
-            for clip, logits in zip(table["clip"].to_pylist(), table["logits"].to_pylist(), strict=True)
-        }
+        """The run's logits by clip id, from ``predictions.parquet``.
+
+        Raises:
+            UserError: the file is gone or damaged.
+        """
+        path = self.run.folder.predictions
+        try:
+            table = pq.read_table(path, columns=["clip", "logits"]).to_pydict()
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {shown(error)}", TRAIN_AGAIN) from error
+        logits = np.asarray(table["logits"], dtype=np.float32)
+        return dict(zip(table["clip"], logits, strict=True))
 
     def predicted(self, pool: Pool) -> IntArray:
         """The classes that the run predicted for some clips ``[N]``."""
@@ -228,10 +276,10 @@ class Lab:
 
     @functools.cached_property
     def fold_count(self) -> int:
-        """As many folds, up to :data:`MOST_FOLDS`, as let :data:`PLANNED` trials of :data:`BRIEF` epochs end in time."""
+        """As many folds, up to :data:`MOST_FOLDS`, as let :data:`PLANNED` trials end in time."""
         most = min(MOST_FOLDS, len(set(self.pool.groups)))
         for folds in range(most, FEWEST_FOLDS, -1):
-            if PLANNED * self.cost_s(max(BRIEF, min(self.config.epochs, 50)), folds=folds) <= self.budget_s:
+            if PLANNED * self.cost_s(max(self.brief, min(self.config.epochs, LONG)), folds=folds) <= self.budget_s:
                 return folds
         return FEWEST_FOLDS
 
@@ -251,13 +299,30 @@ class Lab:
             cost = self.cost_s(changed.epochs, changed.batch_size)
             if cost > self.left_s:
                 raise OutOfTime(f"{recipe.name} takes about {cost:.0f} s, {max(self.left_s, 0):.0f} s are left")
-            self._keep(train_trial(recipe, self.config, self.pool, self.fold))
+            self.keep(train_trial(recipe, self.config, self.pool, self.fold))
         return self.trials[recipe.name]
 
     @property
     def base(self) -> Trial:
         """The run's own setting, out of fold."""
         return self.trial(Recipe("base"))
+
+    @property
+    def epochs(self) -> int:
+        """Of an intervention that must learn anew: the run's, or what :data:`BRIEF` steps take, at most :data:`LONG`."""
+        return max(self.config.epochs, self.brief)
+
+    @property
+    def brief(self) -> int:
+        """Epochs of :data:`BRIEF` steps, at most :data:`LONG`."""
+        return min(LONG, -(-BRIEF * self.config.batch_size // len(self.pool)))
+
+    @property
+    def as_long(self) -> Trial:
+        """The run's own setting for :attr:`epochs`: what interventions of that length are compared with."""
+        if self.epochs == self.config.epochs:
+            return self.base
+        return self.trial(Recipe("as_long", {"epochs": self.epochs}))
 
     def cheap(self, kind: str, pool: Pool | None = None) -> Trial:
         """A cheap probe, out of fold.
@@ -272,7 +337,7 @@ class Lab:
         name = f"probe_{kind}" + ("" if where is self.pool else "_whole")
         if name not in self.trials:
             fold = self.fold if where is self.pool else folds_of(where, self.fold_count)
-            self._keep(reference.score_probe(name, self.probe_columns(kind, where), where, fold))
+            self.keep(reference.score_probe(name, self.probe_columns(kind, where), where, fold))
         return self.trials[name]
 
     def probe_columns(self, kind: str, pool: Pool) -> FloatArray:
@@ -283,7 +348,7 @@ class Lab:
 
     def plain_features(self, pool: Pool) -> torch.Tensor:
         """The default mel-spectrogram (64 bands, 22,050 Hz, 5 s, dB) of some clips, whatever the run's features are."""
-        config = MelConfig(name="mel")
+        config = MelConfig.model_validate({"name": "mel"})
         front_end = build_front_end(config)
         store = FeatureStore(
             self.data.cache / "features",
@@ -325,9 +390,11 @@ class Lab:
         with replacing(self.folder / "clips.parquet") as file:
             pq.write_table(pa.table(columns), file)
 
-    def _keep(self, trial: Trial) -> None:
+    def keep(self, trial: Trial) -> Trial:
+        """Writes a trial down under its name, so that what is concluded from it can be computed again."""
         self.trials[trial.name] = trial
         trial.write(self.folder / "trials")
+        return trial
 
 
 def _drawn(groups: list[str], most: int) -> np.ndarray:

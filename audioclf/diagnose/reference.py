@@ -52,7 +52,7 @@ def score_probe(name: str, columns: FloatArray, pool: Pool, fold: IntArray, labe
         labels: other labels to train on; None: the given ones.
     """
     learnt = pool.targets if labels is None else labels
-    logits = np.full((len(pool), pool.num_classes), -1e6, dtype=np.float32)
+    logits: FloatArray = np.full((len(pool), pool.num_classes), -1e6)
     train: list[float] = []
     for number in sorted(set(fold.tolist())):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from audioclf.config import Config
 from audioclf.diagnose.pool import Pool
 from audioclf.features.normalise import Standardise
-
-if TYPE_CHECKING:
-    from audioclf.diagnose.lab import Lab
 
 HEALTHY_JUMP = 0.3  # what the defaults have on standardised features
 
@@ -22,17 +17,14 @@ def input_size(config: Config, pool: Pool) -> float:
 
 
 def first_jump(config: Config, pool: Pool) -> float:
-    """lr * mean sum |x|: Adam's first step moves each weight by lr (Kingma and Ba, 2015, section 2.1)."""
+    """How far the first step moves an activation: lr * mean sum |x|.
+
+    Adam's first step moves each weight by lr, whatever the gradient's size (Kingma and Ba, 2015, section 2.1). A
+    network's initial activations are of the order of 1.
+    """
     return config.lr * input_size(config, pool)
 
 
-def lr_for(config: Config, pool: Pool) -> float:
-    """The learning rate, to two digits, whose first step is of the order of the initial activations."""
-    return float(f"{HEALTHY_JUMP / input_size(config, pool):.1e}")
-
-
-def brief_epochs(lab: Lab) -> int:
-    """Epochs that show whether another setting learns."""
-    from audioclf.diagnose.lab import BRIEF
-
-    return BRIEF
+def lr_for(config: Config, pool: Pool, jump: float = HEALTHY_JUMP) -> float:
+    """The learning rate whose first step moves an activation by ``jump``, to one digit."""
+    return float(f"{jump / input_size(config, pool):.0e}")

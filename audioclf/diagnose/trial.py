@@ -7,8 +7,9 @@ each fold with a seed of its own. So two trials are compared on the same clips, 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,12 @@ class Trial:
         name: of its recipe.
         pool: the clips.
         fold: the cut that each clip was held out in ``[N]``.
-        logits: ``[N, K]``, float32; probabilities' logarithms where a probe gives probabilities.
+        logits: ``[N, K]``, float32; of probes their decision values.
         train_f1: macro-F1 on the clips that were trained on, mean of the folds; nan where it is not known.
         curve: macro-F1 out of fold after each looked-at epoch, ``{epoch: F1}``; empty for probes.
         losses: cross-entropy of the training batches after each looked-at epoch, ``{epoch: loss}``.
         overrides: what was changed.
+        looks: logits after each looked-at epoch ``[E, N, K]``; None for probes.
     """
 
     name: str
@@ -87,6 +89,13 @@ class Trial:
     curve: Mapping[int, float] = field(default_factory=dict)
     losses: Mapping[int, float] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    looks: FloatArray | None = None
+
+    def selecting(self, select: str) -> Trial:
+        """The same trainings, scored with the ``last`` epoch's weights or with each fold's ``best`` epoch's."""
+        assert self.looks is not None
+        logits = _selected(self.looks, self.pool, self.fold) if select == "best" else self.looks[-1]
+        return replace(self, name=f"{self.name}_{select}", logits=logits)
 
     @property
     def predicted(self) -> IntArray:
@@ -156,23 +165,37 @@ def paired(
     if mask is not None:
         targets, before, after = targets[mask], before[mask], after[mask]
         groups = [group for group, keep in zip(groups, mask, strict=True) if keep]
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    rng = np.random.default_rng(0)
-    draws = np.empty(DRAWS)
-    for i in range(DRAWS):
-        weights = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[group].astype(float)
-        draws[i] = macro_f1(targets, after, num_classes, weights) - macro_f1(targets, before, num_classes, weights)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    draws = _draws(targets, after, groups, num_classes) - _draws(targets, before, groups, num_classes)
+    low, high = np.quantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     first, second = macro_f1(targets, before, num_classes), macro_f1(targets, after, num_classes)
     return {"before": first, "after": second, "gain": second - first, "low": float(low), "high": float(high)}
+
+
+def bootstrap(trial: Trial) -> FloatArray:
+    """Macro-F1 as observed, then on :data:`~audioclf.training.scores.DRAWS` draws of recordings.
+
+    The same draws for all trials of a pool, so that differences between them are paired.
+    """
+    pool = trial.pool
+    return _draws(pool.targets, trial.predicted, pool.groups, pool.num_classes)
+
+
+def _draws(targets: IntArray, predicted: IntArray, groups: list[str], num_classes: int) -> FloatArray:
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng(0)
+    draws: FloatArray = np.empty(1 + DRAWS)
+    draws[0] = macro_f1(targets, predicted, num_classes)
+    for i in range(1, 1 + DRAWS):
+        weights = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[group].astype(float)
+        draws[i] = macro_f1(targets, predicted, num_classes, weights)
+    return draws
 
 
 def folds_of(pool: Pool, count: int) -> IntArray:
     """The cut that each clip is held out in ``[N]``: grouped, stratified, the same for every trial of a pool."""
     fold = np.zeros(len(pool), dtype=np.int64)
+    count = max(2, min(count, int(pool.counts().max())))  # what scikit-learn asks for: two clips a class, two folds
     cutter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes of fewer recordings than folds: their clips are scored all the same
         for number, (_, held_out) in enumerate(cutter.split(pool.targets, pool.targets, pool.groups)):
@@ -199,7 +222,7 @@ def train_trial(
     allowed = np.ones(len(pool), dtype=bool) if recipe.train_on is None else recipe.train_on
     numbers = sorted(set(fold.tolist()))
     looks = sorted({max(1, round(i * changed.epochs / MOST_LOOKS)) for i in range(1, MOST_LOOKS + 1)})
-    logits = np.zeros((len(looks), len(pool), pool.num_classes), dtype=np.float32)
+    logits: FloatArray = np.zeros((len(looks), len(pool), pool.num_classes), dtype=np.float32)
     train_f1, losses = [], np.zeros(len(looks))
     for place, number in enumerate(numbers):
         inside, outside = np.flatnonzero((fold != number) & allowed), np.flatnonzero(fold == number)
@@ -218,18 +241,19 @@ def train_trial(
         module = train_once(changed, pool, inside, labels, seed, recipe.balanced, looks, look, done)
         seen = predict(module, pool.features[inside]).argmax(1)
         train_f1.append(macro_f1(labels[inside], seen, pool.num_classes))
+    logits = np.nan_to_num(logits, nan=0.0, posinf=1e30, neginf=-1e30)  # diverged: no class is preferred
     select = recipe.select or changed.trainer.select
-    chosen = _selected(logits, pool, fold) if select == "best" else logits[-1]
     curve = {e: macro_f1(pool.targets, logits[i].argmax(1), pool.num_classes) for i, e in enumerate(looks)}
     return Trial(
         name=recipe.name,
         pool=pool,
         fold=fold,
-        logits=np.nan_to_num(chosen, nan=0.0, posinf=1e30, neginf=-1e30),
+        logits=_selected(logits, pool, fold) if select == "best" else logits[-1],
         train_f1=float(np.mean(train_f1)) if train_f1 else float("nan"),
         curve=curve,
         losses={e: float(losses[i]) for i, e in enumerate(looks)},
         overrides=dict(recipe.overrides),
+        looks=logits,
     )
 
 
@@ -306,7 +330,7 @@ def _optimizer(module: ClassifierModule) -> tuple[torch.optim.Optimizer, list[An
 def _selected(logits: FloatArray, pool: Pool, fold: IntArray) -> FloatArray:
     """Logits ``[N, K]`` of each fold's best epoch, which the clips of the other folds choose: no clip has a say in its own."""
     predicted = logits.argmax(2)
-    chosen = np.empty_like(logits[0])
+    chosen: FloatArray = np.empty_like(logits[0])
     for number in set(fold.tolist()):
         others = fold != number
         f1 = [macro_f1(pool.targets[others], epoch[others], pool.num_classes) for epoch in predicted]

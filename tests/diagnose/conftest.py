@@ -23,6 +23,12 @@ TINY = (
 
 
 @pytest.fixture(scope="session")
+def tiny():
+    """The overrides of the small run."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def diagnose_cache(tmp_path_factory):
     """One cache for all runs that are diagnosed: the demo's recordings are made once."""
     return tmp_path_factory.mktemp("diagnose")
@@ -34,6 +40,17 @@ def finished_run(diagnose_cache):
     folder = diagnose_cache / "run"
     fit(load_config([*TINY, f"paths.cache={diagnose_cache / 'cache'}"]), folder)
     return folder
+
+
+@pytest.fixture
+def train(diagnose_cache, tmp_path):
+    """Trains the small run with other keys: ``train("lr=100")`` → its folder."""
+
+    def trained(*words):
+        config = load_config([*TINY, *words, f"paths.cache={diagnose_cache / 'cache'}"])
+        return fit(config, tmp_path / "run").folder
+
+    return trained
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""The network is given features as they are, far from zero and far from unit size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from audioclf.diagnose.probe import Probe
+from audioclf.diagnose.repair import gained, try_repair, words
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+
+if TYPE_CHECKING:
+    from audioclf.diagnose.lab import Lab
+
+
+class NoNormalisation(Probe):
+    """Without normalisation dB values of some -40 +- 20 reach the first layer: every step is dominated by the offset."""
+
+    cause = "no_normalisation"
+    title = "the features are not normalised"
+    order = 31
+    trains = True
+
+    def examine(self, lab: Lab) -> Numbers:
+        """Standardises each band with statistics of the training clips; the learning rate stays."""
+        features = lab.pool.features
+        numbers: Numbers = {
+            "nominated": lab.config.features.normalisation == "none",
+            "normalisation": lab.config.features.normalisation,
+            "mean": float(features.mean()),
+            "std": float(features.std()),
+        }
+        if numbers["nominated"]:
+            numbers |= try_repair(lab, "normalise", {"features.normalisation": "per_band"})
+        return numbers
+
+    def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
+        """By the effect of normalising."""
+        said = f"features as they are: mean {numbers['mean']:.3g}, standard deviation {numbers['std']:.3g}"
+        if not numbers["nominated"]:
+            return self.cleared(numbers, f"features.normalisation={numbers['normalisation']}")
+        evidence = [gained(numbers, "normalised per band"), said]
+        return self.convict(numbers, gap, limits, evidence, words(numbers["repair"]))

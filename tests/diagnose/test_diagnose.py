@@ -1,0 +1,214 @@
+"""A whole diagnosis: from a run's folder to its verdicts, files and repair."""
+
+import json
+import shlex
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score
+
+from audioclf.cli import main
+from audioclf.compose import load_config
+from audioclf.diagnose import probes
+from audioclf.diagnose.diagnose import diagnose, examine, judge
+from audioclf.diagnose.fix import fix, print_fixed
+from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.probe import all_probes
+from audioclf.diagnose.verdict import Gap, Verdict
+from audioclf.errors import UserError
+from audioclf.runs.identity import identity
+from audioclf.training.fit import fit
+
+FAULT = ("lr=0.1", "features.normalisation=none", "epochs=12", "trainer.select=last")
+STATUSES = {"explains", "contributes", "cleared", "undetermined"}
+
+
+@pytest.fixture(scope="module")
+def faulty(diagnose_cache, tiny, tmp_path_factory):
+    """A run with two faults that are one disease, and its diagnosis; not to be written to."""
+    folder = tmp_path_factory.mktemp("faulty") / "run"
+    fit(load_config([*tiny, *FAULT, f"paths.cache={diagnose_cache / 'cache'}"]), folder)
+    return folder, diagnose(read_run(folder))
+
+
+def f1_of(path):
+    table = pq.read_table(path).to_pandas()
+    return f1_score(table.target, table.predicted, average="macro", zero_division=0)
+
+
+def test_faults_are_named_others_cleared_and_the_command_repairs_them(faulty):
+    folder, diagnosis = faulty
+    named = {verdict.cause for verdict in diagnosis.convicted}
+    assert named and named <= {"no_normalisation", "lr_too_high"}
+    assert not diagnosis.healthy
+    status = {verdict.cause: verdict.status for verdict in diagnosis.verdicts}
+    assert status["overfitting"] == "cleared"
+    config = load_config(shlex.split(diagnosis.command)[2:])
+    assert config.features.normalisation == "per_band" or config.lr < 0.1
+    assert identity(config) != read_run(folder).result["identity"]
+
+
+def test_file_has_the_schema_and_the_same_verdicts(faulty):
+    folder, diagnosis = faulty
+    content = json.loads((folder / "diagnosis.json").read_text())
+    assert {"verdicts", "healthy", "not_run"} <= set(content)
+    for verdict in content["verdicts"]:
+        assert {"cause", "status", "share", "interval", "evidence", "next"} <= set(verdict)
+        assert verdict["status"] in STATUSES
+        assert verdict["evidence"]
+    assert [v["cause"] for v in content["verdicts"]] == [v.cause for v in diagnosis.verdicts]
+    assert (folder / "diagnosis.html").exists()
+
+
+def test_every_effect_can_be_computed_again_from_the_trials(faulty):
+    folder, diagnosis = faulty
+    trials = folder / "diagnosis" / "trials"
+    checked = 0
+    for verdict in diagnosis.verdicts:
+        effect = verdict.numbers.get("effect") or {}
+        if "trials" in effect:
+            before, after = (f1_of(trials / f"{name}.parquet") for name in effect["trials"])
+            assert effect["before"] == pytest.approx(before)
+            assert effect["gain"] == pytest.approx(after - before)
+            assert verdict.share == pytest.approx(min(1.0, effect["gain"] / diagnosis.gap.size))
+            checked += 1
+    assert checked >= 2
+    assert diagnosis.gap.base == pytest.approx(f1_of(trials / "base.parquet"))
+    probe = max(f1_of(trials / f"probe_{kind}.parquet") for kind in ("pooled", "flat"))
+    assert diagnosis.gap.probe == pytest.approx(probe)
+
+
+def test_verdicts_can_be_judged_again_from_the_file(faulty):
+    folder, diagnosis = faulty
+    content = json.loads((folder / "diagnosis.json").read_text())
+    measured = {verdict["cause"]: verdict["numbers"] for verdict in content["verdicts"]}
+    again = judge(measured, Gap(**content["gap"]))
+    assert [(v.cause, v.status, v.share) for v in again] == [(v.cause, v.status, v.share) for v in diagnosis.verdicts]
+
+
+def test_steps_add_up(faulty):
+    _, diagnosis = faulty
+    levels = [step.value for step in diagnosis.steps if step.kind == "level"]
+    rest = sum(step.value for step in diagnosis.steps if step.kind != "level")
+    assert levels[1] + rest == pytest.approx(levels[-1])
+    assert levels[0] == diagnosis.gap.chance
+
+
+def test_fix_trains_the_repair_and_shows_before_and_after(faulty, capsys):
+    folder, diagnosis = faulty
+    fixed = fix(read_run(folder), diagnosis)
+    print_fixed(fixed)
+    printed = capsys.readouterr().out
+    assert "before and after" in printed
+    runs = [path for path in folder.parent.iterdir() if (path / "result.json").exists() and path != folder]
+    assert len(runs) == 1
+    repaired = yaml.safe_load((runs[0] / "config.yaml").read_text())
+    before, after = (json.loads((path / "result.json").read_text())["test"]["f1_macro"] for path in (folder, runs[0]))
+    assert after > before
+    assert repaired["trainer"]["select"] == "best"
+    assert f"{before:.3f} -> {after:.3f}" in printed
+
+
+def test_healthy_run_has_nothing_to_fix(run_folder, capsys):
+    assert main(["diagnose", str(run_folder), "--fix"]) == 1
+    assert "nothing to train" in capsys.readouterr().out
+
+
+def test_a_sweep_is_diagnosed_by_its_best_run(run_folder, capsys):
+    assert main(["diagnose", str(run_folder.parent)]) == 0
+    assert f"best on val, {run_folder.name}" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_into_the_budget_is_listed(run_folder):
+    diagnosis = diagnose(read_run(run_folder), budget_s=0.0)
+    assert {"lr_too_high", "undertrained"} <= {left.cause for left in diagnosis.not_run}
+    assert all("left" in left.why for left in diagnosis.not_run)
+    assert not diagnosis.convicted and not diagnosis.healthy
+
+
+def test_same_run_gives_the_same_diagnosis(run_folder):
+    first, second = (diagnose(read_run(run_folder), page=False) for _ in range(2))
+    assert first.verdicts == second.verdicts
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "result.json").unlink(), "not finished"),
+        (lambda f: (f / "config.yaml").write_text("lr: ["), "config.yaml"),
+        (lambda f: (f / "predictions.parquet").write_bytes(b"PAR1"), "predictions.parquet"),
+        (lambda f: (f / "predictions.parquet").unlink(), "predictions.parquet"),
+        (lambda f: (f / "checkpoints" / "model.ckpt").unlink(), "model.ckpt"),
+    ],
+)
+def test_damaged_run_is_refused_in_a_line(run_folder, capsys, damage, said):
+    damage(run_folder)
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", str(run_folder)])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_data_that_changed_is_refused(run_folder):
+    result = json.loads((run_folder / "result.json").read_text())
+    (run_folder / "result.json").write_text(json.dumps(result | {"data_fingerprint": "other"}))
+    with pytest.raises(UserError, match="not what it was trained on"):
+        diagnose(read_run(run_folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["diagnose"], "no run named"),
+        (["diagnose", "nowhere"], "no run in it"),
+        (["diagnose", "RUN", "lr=1e-3"], "another run"),
+        (["diagnose", "RUN", "diagnose.budget_minutes=0"], "greater than 0"),
+    ],
+)
+def test_wrong_arguments_are_named(run_folder, capsys, words, said):
+    with pytest.raises(SystemExit) as stop:
+        main([str(run_folder) if word == "RUN" else word for word in words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_new_file_is_a_new_probe(tmp_path, monkeypatch, lab):
+    (tmp_path / "too_loud.py").write_text(
+        """
+from audioclf.diagnose.probe import Probe
+
+class TooLoud(Probe):
+    cause = "too_loud"
+    title = "it is too loud"
+
+    def examine(self, lab):
+        return {"nominated": False, "clips": len(lab.pool)}
+
+    def judge(self, numbers, gap, limits):
+        return self.cleared(numbers, f"{numbers['clips']} clips")
+"""
+    )
+    monkeypatch.setattr(probes, "__path__", [str(tmp_path)])
+    (probe,) = all_probes()
+    measured, seconds, not_run = examine(lab)
+    (verdict,) = judge(measured, lab.gap)
+    assert isinstance(verdict, Verdict) and verdict.cause == probe.cause == "too_loud"
+    assert set(seconds) == {"too_loud"} and not not_run
+
+
+def test_trials_change_no_random_number_of_the_caller(lab):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1]
+    _ = lab.base
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_probes_name_themselves_once():
+    causes = [probe.cause for probe in all_probes()]
+    assert len(causes) == len(set(causes))
+    assert all(probe.title for probe in all_probes())
