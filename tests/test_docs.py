@@ -156,6 +156,14 @@ def test_other_command(command, material, web):
         for seed in ("0", "1"):
             run([sys.executable, "train.py", *tiny, "epochs=1", f"seed={seed}", "trainer.tensorboard=false"], material)
         words = [w.replace("outputs", str(material / "outputs")) for w in words]
+    elif kind == "diagnose":
+        said = "F1"
+        fault = ["lr=0.1", "features.normalisation=none", "epochs=12", "trainer.tensorboard=false"]
+        tiny = [f"{key}={value}" for key, value in TINY.items()]
+        run([sys.executable, "train.py", *tiny, *fault, f"hydra.run.dir={material / 'faulty'}"], material)
+        (material / "record.csv").write_text("target,predicted\ndog,dog\ncat,dog\n" * 5)
+        stand_in = {"outputs/RUN": "faulty", "predictions.csv": "record.csv"}
+        words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
     finished = run([sys.executable, *words[1:]], material)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert said in finished.stdout
