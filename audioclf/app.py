@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from audioclf.compose import plain
 from audioclf.config import check_paths, parse_config
-from audioclf.console import show_error, stderr
+from audioclf.console import console, show_error, stderr
 from audioclf.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError
 from audioclf.runs.folder import RunFolder, failure_message
 from audioclf.sweep.record import SWEEPS
@@ -39,7 +39,7 @@ def run_task(cfg: DictConfig) -> float | None:
     try:
         config = parse_config(plain(cfg))
         check_paths(config)
-        run = fit(config, folder)
+        run = fit(config, folder, tell=lambda line: console.print(line, markup=False, soft_wrap=True))
     except UserError as error:
         _remove_if_empty(folder)
         show_error(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from audioclf.console import progress_bar
@@ -13,6 +13,7 @@ from audioclf.diagnose.attribution import Shares, attribute, together, waterfall
 from audioclf.diagnose.command import train_command
 from audioclf.diagnose.diagnosis import Diagnosis, NotRun
 from audioclf.diagnose.lab import Lab, OutOfTime, Run
+from audioclf.diagnose.preflight import preflight
 from audioclf.diagnose.probe import Probe, all_probes
 from audioclf.diagnose.repair import LONG, words
 from audioclf.diagnose.report import write_diagnosis
@@ -162,5 +163,6 @@ def _facts(lab: Lab) -> dict[str, Any]:
         "clips": {"development": len(lab.pool), "test": len(lab.test)},
         "folds": lab.fold_count,
         "trials": {name: trial.f1 for name, trial in lab.trials.items()},
+        "preflight": [asdict(check) for check in preflight(lab)],
         "seconds": round(time.monotonic() - lab.started, 1),
     }

@@ -1,19 +1,21 @@
-"""How far Adam's first step carries an activation: the scale of the input times the learning rate."""
+"""How far Adam's first step carries an activation in a trial: the scale of the input times the learning rate."""
 
 from __future__ import annotations
 
 from audioclf.config import Config
 from audioclf.diagnose.pool import Pool
 from audioclf.features.normalise import Standardise
+from audioclf.training import preflight
+from audioclf.training.preflight import HEALTHY_JUMP
 
-HEALTHY_JUMP = 0.3  # what the defaults have on standardised features
+FEW = 512  # clips that the input's size is measured on
 
 
 def input_size(config: Config, pool: Pool) -> float:
     """Mean over clips of sum |x|, x what the network is given."""
-    train = pool.features[:512]
-    standardise = Standardise.fit(config.features.normalisation, train.split(256), pool.shape)
-    return float(standardise(train).abs().flatten(1).sum(1).mean())
+    features = pool.features[:FEW]
+    standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
+    return preflight.input_size(standardise, features)
 
 
 def first_jump(config: Config, pool: Pool) -> float:
@@ -27,4 +29,4 @@ def first_jump(config: Config, pool: Pool) -> float:
 
 def lr_for(config: Config, pool: Pool, jump: float = HEALTHY_JUMP) -> float:
     """The learning rate whose first step moves an activation by ``jump``, to one digit."""
-    return float(f"{jump / input_size(config, pool):.0e}")
+    return preflight.lr_for(input_size(config, pool), jump)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import recording_id
+from audioclf.diagnose.fingerprint import Words, shared
 
 
 def recordings(clips: Sequence[Clip], twins: Iterable[tuple[int, int]] = ()) -> list[str]:
@@ -34,3 +35,19 @@ def recordings(clips: Sequence[Clip], twins: Iterable[tuple[int, int]] = ()) -> 
         parent[root(i)] = root(j)
     names: dict[int, str] = {}
     return [names.setdefault(root(i), clip.group) for i, clip in enumerate(clips)]
+
+
+def twins(words: Sequence[Words], sha256s: Sequence[str], audible: Sequence[bool]) -> list[tuple[int, int]]:
+    """Places ``(i, j)``, ``i < j``, of clips that share sound.
+
+    Args:
+        words: the fingerprints of N clips.
+        sha256s: of their samples: copies that are too short for a fingerprint to tell are found by these.
+        audible: whether there is sound in them; near-silent clips share none.
+    """
+    found = set(shared(words))
+    first: dict[str, int] = {}
+    for i, sha256 in enumerate(sha256s):
+        if audible[i] and (j := first.setdefault(sha256, i)) != i:
+            found.add((j, i))
+    return sorted(found)

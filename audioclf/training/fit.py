@@ -30,6 +30,7 @@ from audioclf.runs.identity import identity, run_name, trajectory
 from audioclf.training.callbacks import AtMarks, KeepBest, KeepState, RecordEpochs, SeedEpochs, save_atomically
 from audioclf.training.finish import as_configured, finish
 from audioclf.training.module import ClassifierModule
+from audioclf.training.preflight import preflight
 from audioclf.training.tensorboard import RunBoard
 
 log = logging.getLogger("audioclf")
@@ -75,7 +76,12 @@ class Run:
     reused: bool
 
 
-def fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None = None) -> Run:
+def fit(
+    config: Config,
+    path: Path,
+    prune: Callable[[int, float], bool] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Run:
     """Trains one run, or takes up what is there.
 
     A finished run of the same identity on the same data is returned as it is; an unfinished one is resumed; one that
@@ -86,6 +92,7 @@ def fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None =
         config: the resolved configuration.
         path: the run's folder.
         prune: asked after each epoch, with the epochs done and val macro-F1, whether to give the run up.
+        tell: called before a run's first epoch with each line that a person should know; ``train.log`` has them, too.
 
     Raises:
         UserError: data or settings that cannot be trained on.
@@ -94,19 +101,21 @@ def fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None =
     """
     quiet_lightning()
     try:
-        return _prepare_and_fit(config, path, prune)
+        return _prepare_and_fit(config, path, prune, tell)
     finally:
         # Trainer, module and data refer to one another; Python's collector counts objects, not the hundred megabytes
         # behind them, and would keep every run of a sweep.
         gc.collect()
 
 
-def _prepare_and_fit(config: Config, path: Path, prune: Callable[[int, float], bool] | None) -> Run:
+def _prepare_and_fit(
+    config: Config, path: Path, prune: Callable[[int, float], bool] | None, tell: Callable[[str], None] | None
+) -> Run:
     RunFolder(path).check_free()  # before the long work; again below, where no other process can be at it
     data = data_module(config)
     data.prepare_data()
     data.setup()
-    return _fit(config, path, data, prune)
+    return _fit(config, path, data, prune, tell)
 
 
 def data_module(config: Config) -> AudioDataModule:
@@ -148,7 +157,13 @@ def _same(found: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     return all(found.get(key) == state[key] for key in ("identity", "data_fingerprint"))
 
 
-def _fit(config: Config, path: Path, data: AudioDataModule, prune: Callable[[int, float], bool] | None = None) -> Run:
+def _fit(
+    config: Config,
+    path: Path,
+    data: AudioDataModule,
+    prune: Callable[[int, float], bool] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Run:
     folder, state = RunFolder(path), state_of(config, data.fingerprint)
     with _locked(path):
         result = None if config.retrain else finished(folder, state)
@@ -161,7 +176,7 @@ def _fit(config: Config, path: Path, data: AudioDataModule, prune: Callable[[int
             return Run(path, result, reused=True)
         _make_room(folder, state)
         with _logged(folder):
-            return Run(path, _train(config, data, folder, state, shorter, prune), reused=False)
+            return Run(path, _train(config, data, folder, state, shorter, prune, tell), reused=False)
 
 
 def _begun(folder: RunFolder, state: Mapping[str, Any], alone: bool) -> tuple[RunFolder | None, int]:
@@ -210,6 +225,7 @@ def _train(
     state: dict[str, Any],
     shorter: RunFolder | None,
     prune: Callable[[int, float], bool] | None,
+    tell: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     started = time.monotonic()
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -225,6 +241,8 @@ def _train(
                 shutil.copyfileobj(source, target)
     done = folder.saved_epochs()
     folder.keep_epochs(done)
+    if not done:
+        _look_before(module, data, tell)
     board = _board(config, folder)
     best = KeepBest(config.trainer.select == "best")
     keep = KeepState(folder, config.trainer.checkpoint_every_s, done, prune)
@@ -260,6 +278,14 @@ def _train(
                 board.close()
             raise (Pruned if keep.pruned else Interrupted)(trainer.current_epoch, config.epochs)
         return finish(config, folder, state, trainer, best, data, board, started)
+
+
+def _look_before(module: ClassifierModule, data: AudioDataModule, tell: Callable[[str], None] | None) -> None:
+    """Says what can be seen to be wrong before training."""
+    for check in preflight(module, data):
+        log.log(logging.WARNING if check.loud else logging.INFO, "%s", check.line)
+        if check.loud and tell is not None:
+            tell(check.line)
 
 
 def _shorter(config: Config, epochs: int) -> Config:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, try_repair, words
-from audioclf.diagnose.scale import HEALTHY_JUMP, first_jump, lr_for
+from audioclf.diagnose.scale import first_jump, lr_for
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.training.preflight import HEALTHY_JUMP
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -21,7 +22,7 @@ class LrTooHigh(Probe):
 
     cause = "lr_too_high"
     title = "the learning rate is too high"
-    order = 30
+    order = 31
     trains = True
 
     def examine(self, lab: Lab) -> Numbers:

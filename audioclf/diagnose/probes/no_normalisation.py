@@ -17,7 +17,7 @@ class NoNormalisation(Probe):
 
     cause = "no_normalisation"
     title = "the features are not normalised"
-    order = 31
+    order = 30
     trains = True
 
     def examine(self, lab: Lab) -> Numbers:

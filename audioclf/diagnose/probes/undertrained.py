@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import LONG, gained, words
-from audioclf.diagnose.scale import HEALTHY_JUMP, first_jump, lr_for
+from audioclf.diagnose.scale import first_jump, lr_for
 from audioclf.diagnose.trial import Recipe, effect
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.training.preflight import HEALTHY_JUMP
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
