@@ -1,0 +1,16 @@
+"use strict";
+(() => {
+  const button = document.getElementById("copy"), command = document.getElementById("command");
+  if (!button) return;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(command); // no leave to write: the keyboard still has it
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+})();

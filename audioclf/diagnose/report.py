@@ -1,0 +1,159 @@
+"""A diagnosis for people on the console, and as the files that stay."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from audioclf.compare.axis import printable, score_text
+from audioclf.console import console
+from audioclf.diagnose.diagnosis import Diagnosis
+from audioclf.diagnose.verdict import Gap, Verdict
+from audioclf.files import cannot_write, write_text
+
+if TYPE_CHECKING:
+    from audioclf.diagnose.lab import Lab
+
+
+def write_diagnosis(diagnosis: Diagnosis, folder: Path, lab: Lab | None = None) -> Path:
+    """Writes ``diagnosis.json`` and ``diagnosis.html``.
+
+    Args:
+        diagnosis: what to write.
+        folder: where.
+        lab: the run that it is about; without it the page has no curves, figures and sounds.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    from audioclf.diagnose.page import page  # matplotlib takes a second
+
+    path = folder / "diagnosis.html"
+    try:
+        content = json.dumps(diagnosis.to_dict(), indent=2, allow_nan=False)
+        write_text(folder / "diagnosis.json", content + "\n")
+        write_text(path, page(diagnosis, lab))
+    except OSError as error:
+        raise cannot_write(f"in {folder}", error) from error
+    return path
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Prints the answer: what lowers the F1 and by how much, what cannot be told, what to do, and where the files are."""
+    _say(diagnosis.summary, style="bold")
+    for line in scores(diagnosis.gap):
+        _say(line)
+    if diagnosis.convicted:
+        console.print(_convicted(diagnosis))
+    else:
+        _say(_nothing(diagnosis))
+    _list("not told from the evidence", _undetermined(diagnosis))
+    if cleared := [v.cause.replace("_", " ") for v in diagnosis.verdicts if v.status == "cleared"]:
+        _say(f"looked for and not found: {', '.join(cleared)}")
+    _list("not run", [f"{title(diagnosis, one.cause)}: {one.why}" for one in diagnosis.not_run])
+    _list("to do", (todo for verdict in diagnosis.convicted if (todo := sentence_of(verdict))))
+    if diagnosis.command:
+        _say("to mend it:", style="bold")
+        console.print(f"  {printable(diagnosis.command)}", markup=False, soft_wrap=True)  # whole: it is copied
+    where = Path(diagnosis.run)
+    written = (where if where.is_dir() else where.parent) / "diagnosis.html"
+    if written.exists():
+        console.print(f"figures, errors to listen to, all numbers: {written}", markup=False, soft_wrap=True)
+
+
+def title(diagnosis: Diagnosis, cause: str) -> str:
+    """A cause in words."""
+    return printable(diagnosis.titles.get(cause, cause.replace("_", " ")))
+
+
+def share_text(verdict: Verdict) -> str:
+    """The share of the gap with its interval, in percent: ``94 % [81, 100]``; a dash where nothing was mended."""
+    if verdict.share is None or not math.isfinite(verdict.share):
+        return "–"
+    said = f"{percent(verdict.share)} %"
+    if verdict.interval is None:
+        return said
+    low, high = verdict.interval
+    return f"{said} [{percent(low)}, {percent(high)}]"
+
+
+def percent(share: float) -> str:
+    """A share as a whole number of percent, with a typographic minus."""
+    return f"{round(100 * share)}".replace("-", "−")
+
+
+def scores(gap: Gap | None) -> list[str]:
+    """What there is to explain, in a sentence; none for a bare record."""
+    if gap is None:
+        return []
+    reached = f", the best repair {score_text(gap.reference)}" if gap.reference > max(gap.probe, gap.base) else ""
+    return [
+        f"test F1 {score_text(gap.test)}; the same setting out of fold {score_text(gap.base)}, "
+        f"the best cheap probe {score_text(gap.probe)}{reached}, guessing {score_text(gap.chance)}"
+    ]
+
+
+def headroom(gap: Gap | None) -> str | None:
+    """What the best of probes and repairs reads above the run, where it is worth a word."""
+    if gap is None or gap.size < 0.01:
+        return None
+    return f"{score_text(gap.reference)} can be reached on the same clips, {score_text(gap.size)} above this run"
+
+
+def sentence_of(verdict: Verdict) -> str | None:
+    """What to do about a cause, where no change of settings mends it."""
+    return verdict.next if isinstance(verdict.next, str) else None
+
+
+def _nothing(diagnosis: Diagnosis) -> str:
+    """What is said where no cause is named."""
+    if not diagnosis.healthy:
+        return "No cause can be named."
+    more = headroom(diagnosis.gap)
+    return "No cause of a low F1 was found." + (f" Headroom: {more}." if more else "")
+
+
+def _convicted(diagnosis: Diagnosis) -> Table:
+    """The causes that are named, with their strongest evidence."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("of the gap", no_wrap=True)
+    table.add_column("the F1 is low because", overflow="fold")
+    for verdict in diagnosis.convicted:
+        cause = (title(diagnosis, verdict.cause), "bold" if verdict.status == "explains" else "")
+        table.add_row(
+            Text(share_text(verdict)), Text.assemble(cause, *(f"\n{printable(one)}" for one in verdict.evidence[:1]))
+        )
+    return table
+
+
+def _undetermined(diagnosis: Diagnosis) -> Iterable[str]:
+    for verdict in diagnosis.verdicts:
+        if verdict.status == "undetermined":
+            evidence = f": {verdict.evidence[0]}" if verdict.evidence else ""
+            yield f"{title(diagnosis, verdict.cause)}{evidence}"
+
+
+def _list(heading: str, items: Iterable[str]) -> None:
+    """Items below a heading, each behind a dash, its further lines indented; nothing where there are none."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for item in items:
+        grid.add_row("-", Text(printable(item)))
+    if grid.row_count:
+        _say(f"{heading}:", style="bold")
+        console.print(grid)
+
+
+def _say(sentence: str, style: str = "") -> None:
+    console.print(printable(sentence), markup=False, style=style)
