@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from audioclf.compare.axis import printable, score_text, shortened
-from audioclf.compare.comparison import ClassScore, Comparison, FloatArray
+from audioclf.compare.comparison import ClassScore, Comparison, FloatArray, IntArray
 from audioclf.compare.importance import NOISE
 from audioclf.files import replacing
 
@@ -167,8 +167,12 @@ def _bars(axes: Axes, rows: Any, scores: list[ClassScore], colour: str, label: s
 
 
 def confusion(comparison: Comparison) -> Drawing | None:
-    """The selected setting's test clips: rows are what they are, columns what they were taken for."""
-    counts, classes = comparison.confusion, comparison.classes
+    """The selected setting's test clips."""
+    return confusions(comparison.confusion, comparison.classes, "Confusions of the selected setting on test")
+
+
+def confusions(counts: IntArray, classes: list[str], title: str) -> Drawing | None:
+    """Clips by class ``[K, K]``: rows are what they are, columns what they were taken for."""
     if counts.sum() == 0:
         return None
     wrong = counts - np.diag(np.diag(counts))
@@ -196,7 +200,7 @@ def confusion(comparison: Comparison) -> Drawing | None:
     axes.set_yticks(range(k), names, **small)
     axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), xlabel="taken for", ylabel="is")
     axes.tick_params(length=0)
-    return Drawing("confusion", "Confusions of the selected setting on test", caption, figure)
+    return Drawing("confusion", title, caption, figure)
 
 
 def _mistakes(wrong: Any, classes: list[str]) -> str:

@@ -92,7 +92,7 @@ def text(content: object) -> str:
 
 def prose(content: object) -> str:
     """Text in which no line ends within a number or an interval: ``1e-4`` would read ``1e-``, then ``4``."""
-    return re.sub(r"\b[\d.]+e-\d+|\[[−\d.]+, [−\d.]+\]", r"<span class=whole>\g<0></span>", text(content))
+    return re.sub(r"\b[\d.]+e-\d+|\[[−+\d.]+, [−+\d.]+\]", r"<span class=whole>\g<0></span>", text(content))
 
 
 def _sentences(comparison: Comparison) -> str:
@@ -224,7 +224,7 @@ def _figure(drawing: Drawing, comparison: Comparison) -> str:
     return (
         f"<figure{attributes} id={drawing.name}><figcaption><h3>{text(drawing.title)}</h3></figcaption>"
         f'<div class=plot style="--w:{drawing.figure.get_figwidth() * 96:.0f}px"{scrolls}>'
-        f"{inline(drawing, comparison)}</div><p class=note>{text(drawing.caption)}</p>{more}</figure>"
+        f"{_named(inline(drawing), comparison)}</div><p class=note>{text(drawing.caption)}</p>{more}</figure>"
     )
 
 
@@ -232,7 +232,7 @@ def _wide(drawing: Drawing) -> bool:
     return bool(drawing.figure.get_figwidth() > WIDTH)
 
 
-def inline(drawing: Drawing, comparison: Comparison) -> str:
+def inline(drawing: Drawing) -> str:
     """A figure as part of a page: in the page's colours and letters, its ids apart from those of other figures."""
     svg = drawing.svg()
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg[svg.index("<svg ") :], count=1, flags=re.DOTALL)
@@ -244,7 +244,11 @@ def inline(drawing: Drawing, comparison: Comparison) -> str:
 
     svg = re.sub(r"<[^>]+>", fitted, svg)  # tags alone: a class may be named like a colour
     label = text(f"{drawing.title}. {drawing.caption}")
-    svg = re.sub(r'width="[^"]*" height="[^"]*"', f'role="img" aria-label="{label}"', svg, count=1)
+    return re.sub(r'width="[^"]*" height="[^"]*"', f'role="img" aria-label="{label}"', svg, count=1)
+
+
+def _named(svg: str, comparison: Comparison) -> str:
+    """Parallel coordinates whose lines say which setting they are."""
 
     def named(found: re.Match[str]) -> str:
         setting = comparison.settings[int(found[1])]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -17,9 +16,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from audioclf.compare import figures as shared
 from audioclf.compare.axis import score_text, shortened
-from audioclf.compare.figures import ACCENT, INK, LONGEST_NAME, MOST_BARS, MUTED, PAPER, RULE, STYLE, WIDTH, Drawing
+from audioclf.compare.figures import (
+    ACCENT,
+    INK,
+    LONGEST_NAME,
+    MOST_BARS,
+    MUTED,
+    PAPER,
+    RULE,
+    STYLE,
+    WIDTH,
+    Drawing,
+    confusions,
+)
 from audioclf.config import SPLITS
 from audioclf.training.scores import FloatArray, IntArray, confusion_matrix
 
@@ -148,8 +158,7 @@ def _loss(axes: Axes, losses: list[float], num_classes: int) -> None:
 def confusion(targets: IntArray, logits: FloatArray, classes: list[str]) -> Drawing | None:
     """The run's test clips: rows are what they are, columns what they were taken for."""
     counts = confusion_matrix(targets, logits.argmax(1), len(classes))
-    found = shared.confusion(cast(Any, SimpleNamespace(confusion=counts, classes=classes)))
-    return found and Drawing(found.name, "Confusions on test", found.caption, found.figure)
+    return confusions(counts, classes, "Confusions on test")
 
 
 def confidence(targets: IntArray, logits: FloatArray) -> Drawing | None:

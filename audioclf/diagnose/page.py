@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from audioclf import __version__
 from audioclf.compare import html as shared
@@ -170,7 +170,7 @@ def _escaped(lines: str) -> str:
 
 
 def _figure(drawing: Drawing) -> str:
-    svg = shared.inline(drawing, cast(Any, None))
+    svg = shared.inline(drawing)
     width = f"{drawing.figure.get_figwidth() * 96:.0f}px"
     return (
         f"<figure id={drawing.name}><figcaption><h3>{text(drawing.title)}</h3></figcaption>"

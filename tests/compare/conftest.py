@@ -1,18 +1,12 @@
-"""A study of any shape with curves on the disk, and a real browser to look at its page."""
+"""A study of any shape with curves on the disk."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import os
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +14,6 @@ import pytest
 from audioclf.compare.comparison import ClassScore, Comparison, Difference, Estimate, RunRow, Setting
 from audioclf.compare.importance import importance
 
-CHROMIUM = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--remote-debugging-pipe"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-)
 MakeComparison = Callable[..., Comparison]
 LR_EPOCHS = {"lr": (1e-2, 1e-3, 1e-4, 1e-5), "epochs": (3, 10, 50)}
 ESC10 = (
@@ -152,93 +142,3 @@ def _class_scores(mean: float, classes: Sequence[str], rng: np.random.Generator)
         ClassScore(name, Estimate(float(m), 0.03, max(float(m) - 0.12, 0), min(float(m) + 0.1, 1), 3), 8)
         for name, m in zip(classes, means, strict=True)
     ]
-
-
-class Browser:
-    """A headless Chromium, driven over a pipe by its own protocol (Chrome DevTools Protocol).
-
-    Attributes:
-        events: what the page did since it was opened, as ``(method, params)``.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], reader: BinaryIO, writer: BinaryIO) -> None:
-        self._process, self._reader, self._writer = process, reader, writer
-        self._number, self._session = 0, ""
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Calls a method of the protocol and waits for its result."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        self._writer.write(
-            json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
-        )
-        self._writer.flush()
-        while (answer := self._next()).get("id") != self._number:
-            self.events.append((answer["method"], answer["params"]))
-        assert "error" not in answer, answer
-        return dict(answer["result"])
-
-    def open(
-        self, page: Path, width: int = 1366, height: int = 900, script: bool = True, scheme: str = "light"
-    ) -> None:
-        """Opens a page from the disk in a window of so many pixels; 640 or fewer is a phone."""
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.send("Emulation.setEmulatedMedia", features=media)
-        self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width <= 640
-        )
-        self.events.clear()
-        self.send("Page.navigate", url=page.as_uri())
-        while not any(method == "Page.loadEventFired" for method, _ in self.events):
-            answer = self._next()
-            self.events.append((answer["method"], answer["params"]))
-
-    def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def press(self, key: str, text: str = "") -> None:
-        """Presses and releases a key: ``press("Tab")``, ``press("Enter", "\\r")``."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32}
-        shared = {"key": key, "code": {" ": "Space"}.get(key, key), "windowsVirtualKeyCode": codes.get(key, 0)}
-        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **shared)
-        self.send("Input.dispatchKeyEvent", type="keyUp", **shared)
-
-    def _next(self) -> dict[str, Any]:
-        message = bytearray()
-        while (byte := self._reader.read(1)) != b"\0":
-            assert byte, "the browser is gone"
-            message += byte
-        return dict(json.loads(message))
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser for the whole session; tests are skipped where there is none."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("needs a browser: no chromium, chromium-browser or google-chrome on the PATH")
-    folder = tmp_path_factory.mktemp("browser")
-    there, writer = os.pipe()
-    reader, back = os.pipe()
-    words = [program, *CHROMIUM, f"--user-data-dir={folder}"]
-    ends = f"import os, sys; os.dup2({there}, 3); os.dup2({back}, 4); os.execv(sys.argv[1], sys.argv[1:])"  # 3 and 4: as it expects
-    command = [sys.executable, "-c", ends, *words]
-    with subprocess.Popen(
-        command, pass_fds=(there, back), stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        os.close(there)
-        os.close(back)
-        with os.fdopen(reader, "rb") as answers, os.fdopen(writer, "wb") as calls:
-            try:
-                yield Browser(process, answers, calls)
-            finally:
-                os.killpg(process.pid, signal.SIGKILL)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import io
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +21,6 @@ from audioclf.diagnose.page import page
 from audioclf.diagnose.report import write_diagnosis
 from audioclf.diagnose.verdict import Gap, Verdict
 from audioclf.training.scores import macro_f1
-
-_spec = importlib.util.spec_from_file_location("browsing", Path(__file__).parents[1] / "compare" / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_browsing = importlib.util.module_from_spec(_spec)
-sys.modules["browsing"] = _browsing
-_spec.loader.exec_module(_browsing)
-browser = _browsing.browser
 
 NASTY = '"><script>document.title=1</script><img src=x onerror="document.title=1">'
 SUSPECT = {"clip": "clip-7", "label": "dog", "suggested": "cat", "score": 0.98}
