@@ -96,8 +96,9 @@ def examine(lab: Lab) -> tuple[dict[str, Numbers], dict[str, float], list[NotRun
 
 
 def final_gap(gap: Gap, measured: Mapping[str, Numbers]) -> Gap:
-    """The gap to the best that any probe or intervention reached."""
-    reached = [numbers["effect"]["after"] for numbers in measured.values() if numbers.get("effect")]
+    """The gap to the best that any probe or intervention reached; what was only estimated raises no reference."""
+    effects = [numbers["effect"] for numbers in measured.values() if numbers.get("effect")]
+    reached = [effect["after"] for effect in effects if not effect.get("estimated")]
     return replace(gap, reference=max([gap.reference, *reached]))
 
 

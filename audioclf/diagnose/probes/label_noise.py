@@ -47,7 +47,7 @@ class LabelNoise(Probe):
         relabelled = lab.trial(Recipe("relabelled", train_labels=corrected))
         after = max(lab.base, relabelled, key=lambda trial: trial.f1)
         effect = noise.on_clean_labels(lab.base, after, low, numbers["rate_used"])
-        effect["on_given"] = relabelled.f1
+        effect |= {"on_given": relabelled.f1, "estimated": True}
         return numbers | {"nominated": True, "effect": effect, "suspects": note_suspects(lab, numbers["probe"])}
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
