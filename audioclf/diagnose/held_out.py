@@ -1,0 +1,121 @@
+"""Retrainings that are scored on the run's own test clips, when the question is what else could be learnt from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from audioclf.data import epoch_seed
+from audioclf.diagnose.lab import Lab, OutOfTime
+from audioclf.diagnose.pool import Pool
+from audioclf.diagnose.reference import classifier
+from audioclf.diagnose.trial import Trial, effect, folds_of, predict, train_once
+from audioclf.diagnose.verdict import Numbers
+from audioclf.training.scores import FloatArray, IntArray
+
+Learner = Literal["network", "probe"]
+LEARNERS: dict[Learner, str] = {"network": "the run's setting", "probe": "a support vector machine on pooled features"}
+"""What is trained, in words (:mod:`audioclf.diagnose.reference`)."""
+
+
+def score_test(
+    lab: Lab,
+    name: str,
+    allowed: np.ndarray,
+    *,
+    learner: Learner = "network",
+    folds: int = 1,
+    repeats: int = 1,
+    balanced: bool = False,
+) -> Trial:
+    """Trains on some of all clips and scores test, each recording of it by a model that has not seen it.
+
+    Args:
+        lab: the bench.
+        name: of the trial, which is written down; made once.
+        allowed: which clips of ``lab.whole`` may be trained on, bool ``[N]``; test clips among them are, while the
+            other folds of test are scored.
+        learner: what is trained.
+        folds: parts that test is cut into, by recordings.
+        repeats: trainings with other seeds; each scores all of test.
+        balanced: whether each class is drawn equally often (of a network; a probe is always balanced).
+
+    Returns:
+        A trial of the test clips, one repeat after another, so that an interval over recordings draws all repeats of
+        a clip together.
+
+    Raises:
+        OutOfTime: it would not end within the budget.
+    """
+    if name in lab.trials:
+        return lab.trials[name]
+    whole, test = lab.whole, lab.test
+    groups, places = np.asarray(whole.groups), np.flatnonzero(np.asarray(whole.split) == "test")
+    fold = folds_of(test, folds) if folds > 1 else np.zeros(len(test), dtype=np.int64)
+    if learner == "network":
+        steps = lab.config.epochs * -(-int(allowed.sum()) // lab.config.batch_size)
+        cost = repeats * folds * steps * lab.step_s
+        if cost > lab.left_s:
+            raise OutOfTime(f"{name} takes about {cost:.0f} s, {max(lab.left_s, 0):.0f} s are left")
+    logits = np.zeros((repeats, len(test), whole.num_classes))
+    for repeat in range(repeats):
+        for number in sorted(set(fold.tolist())):
+            here = fold == number
+            inside = np.flatnonzero(allowed & ~np.isin(groups, groups[places[here]]))
+            if learner == "network":
+                seed = epoch_seed(lab.config.seed, 2_000_000 + 1000 * repeat + number) % 2**31
+                module = train_once(lab.config, whole, inside, whole.targets, seed, balanced)
+                logits[repeat, here] = predict(module, test.features[here])
+            else:
+                columns = lab.probe_columns("pooled", whole)
+                logits[repeat, here] = _read(columns[inside], whole.targets[inside], columns[places[here]], whole)
+    repeated = test.take(np.tile(np.arange(len(test)), repeats))
+    found = np.nan_to_num(logits.reshape(-1, whole.num_classes), posinf=1e30, neginf=-1e30)
+    return lab.keep(Trial(name, repeated, np.tile(fold, repeats), found))
+
+
+def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> Numbers:
+    """What more clips would give: trains with clips of val and test that are lent to the training split, and without.
+
+    Args:
+        lab: the bench.
+        name: of the trials.
+        lent: clips of ``lab.whole`` that are lent, bool ``[N]``.
+        folds: parts of test; each is scored with the others lent.
+        repeats: of the network.
+
+    Returns:
+        ``effect`` on test, by the run's setting or by the cheap probe, whichever shows it more surely; ``learner``:
+        which of them.
+    """
+    train = in_split(lab, "train")
+    found: dict[Learner, Numbers] = {}
+    for learner in LEARNERS:
+        turns = repeats if learner == "network" else 1
+        before = score_test(lab, f"test_from_train_{learner}_{turns}", train, learner=learner, repeats=turns)
+        after = score_test(lab, f"{name}_{learner}", train | lent, learner=learner, folds=folds, repeats=turns)
+        found[learner] = effect(before, after)
+    best = max(LEARNERS, key=lambda learner: found[learner]["low"])
+    return {"effect": found[best], "learner": LEARNERS[best]}
+
+
+def in_split(lab: Lab, *names: str) -> np.ndarray:
+    """Which clips of ``lab.whole`` are in a split, bool ``[N]``."""
+    return np.isin(lab.whole.split, names)
+
+
+def sizes(pool: Pool, splits: tuple[str, ...] = ("train",)) -> tuple[IntArray, IntArray]:
+    """Clips and recordings of each class in some splits of a pool, ``[K]`` each."""
+    here = pool.take(np.isin(pool.split, splits))
+    pairs = {(int(target), group) for target, group in zip(here.targets, here.groups, strict=True)}
+    known = np.array([target for target, _ in pairs], dtype=np.int64)
+    return here.counts(), np.bincount(known, minlength=pool.num_classes).astype(np.int64)
+
+
+def _read(columns: FloatArray, targets: IntArray, others: FloatArray, pool: Pool) -> FloatArray:
+    """One-hot predictions ``[M, K]`` of a probe."""
+    if len(np.unique(targets)) < 2:
+        return np.zeros((len(others), pool.num_classes))
+    model = classifier(columns.shape[1], len(columns)).fit(columns, targets)
+    return np.asarray(np.eye(pool.num_classes)[model.predict(others)])

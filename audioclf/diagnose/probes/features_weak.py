@@ -1,0 +1,106 @@
+"""The features do not carry what the sounds have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from audioclf.config import MelConfig
+from audioclf.diagnose import reference
+from audioclf.diagnose.pool import Pool
+from audioclf.diagnose.probe import Probe
+from audioclf.diagnose.repair import words
+from audioclf.diagnose.trial import Recipe, effect, train_trial
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.errors import UserError
+from audioclf.features.extract import load_waveform
+
+if TYPE_CHECKING:
+    from audioclf.diagnose.lab import Lab
+
+COMPARED = 12  # clips whose stored features are computed again: all are permuted, or a few; few is found by luck only
+TOLERANCE = 0.05  # of a clip's standard deviation: float16 and other processors differ by less than 0.01
+
+
+class FeaturesWeak(Probe):
+    """The same cheap probe reads the run's features and a fixed mel-spectrogram of the same audio.
+
+    Before that, some of the stored features are computed again: a broken cache is the same disease.
+    """
+
+    cause = "features_weak"
+    title = "the features do not carry what the sounds have"
+    order = 35
+    trains = True
+
+    def examine(self, lab: Lab) -> Numbers:
+        """Compares stored features with new ones, and the run's features with the default ones."""
+        whole = lab.whole
+        drawn = np.sort(np.random.default_rng(0).permutation(len(whole))[:COMPARED])
+        fresh = computed_again(lab, whole.take(drawn))
+        numbers: Numbers = {
+            "nominated": True,
+            "compared": len(drawn) if fresh is not None else 0,
+            "wrong": 0 if fresh is None else int(differing(whole.features[drawn], fresh).sum()),
+            "folder": str(lab.data.feature_store.folder),
+            "headroom": lab.best_probe.f1 - lab.base.f1,  # what another model could read from these features
+            "default": unlike_default(lab.config.features),
+        }
+        every = computed_again(lab, lab.pool) if numbers["wrong"] else None
+        if every is None:
+            return numbers | {"effect": effect(lab.best_probe, lab.cheap("audio"))}
+        mended = replace(lab.pool, features=every)
+        probe = reference.score_probe("probe_fresh_features", reference.pooled(every), mended, lab.fold)
+        network = train_trial(Recipe("fresh_features"), lab.config, mended, lab.fold)
+        found = [effect(lab.base, lab.keep(network)), effect(lab.best_probe, lab.keep(probe))]
+        return numbers | {"effect": max(found, key=lambda one: one["low"])}
+
+    def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
+        """By the effect of new features, or of the default ones."""
+        found = numbers["effect"]
+        change = f"{found['before']:.2f} -> {found['after']:.2f} ({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])"
+        if numbers["wrong"]:
+            evidence = [
+                f"{numbers['wrong']} of {numbers['compared']} clips have stored features that their audio does not give",
+                f"with features computed again: F1 {change} out of fold",
+            ]
+            return self.convict(
+                numbers, gap, limits, evidence, f"delete {numbers['folder']}: the next run makes it again"
+            )
+        evidence = [
+            f"a support vector machine reads F1 {found['before']:.2f} from the run's features and {found['after']:.2f} from "
+            f"a mel-spectrogram of 64 bands, 22,050 Hz and 5 s of the same audio: {change}",
+        ]
+        if numbers["compared"]:
+            evidence.append(f"{numbers['compared']} stored features are what their audio gives")
+        mend = words(numbers["default"]) or "another front-end: these are the default settings"
+        return self.convict(numbers, gap, limits, evidence, mend)
+
+
+def computed_again(lab: Lab, pool: Pool) -> torch.Tensor | None:
+    """The run's features of some clips ``[N, *shape]``, from their audio; None where audio is gone."""
+    front_end = lab.data.front_end
+    features = torch.empty((len(pool), *pool.shape))
+    try:
+        for i, clip in enumerate(pool.clips):
+            waveform = load_waveform(lab.data.audio, clip.audio_key, front_end.sample_rate)
+            features[i] = front_end(front_end.fit_length(waveform)[None])[0]
+    except (UserError, OSError):
+        return None
+    return features
+
+
+def differing(stored: torch.Tensor, fresh: torch.Tensor) -> np.ndarray:
+    """Which clips' features ``[N, *shape]`` differ by more than rounding, bool ``[N]``."""
+    distance = (stored - fresh).abs().flatten(1).mean(1)
+    return np.asarray((distance > TOLERANCE * fresh.flatten(1).std(1).clamp(min=1e-6)).numpy())
+
+
+def unlike_default(features: MelConfig) -> dict[str, Any]:
+    """What makes the run's features the default ones, which the audio probe read: dotted keys and their values."""
+    default = MelConfig.model_validate({"name": "mel"})
+    content = default.model_dump(exclude={"engine", "normalisation", "storage"})
+    return {f"features.{key}": value for key, value in content.items() if getattr(features, key) != value}
