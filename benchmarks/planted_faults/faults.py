@@ -54,8 +54,7 @@ ACCEPTED: Mapping[str, Mapping[str, str]] = {
     "features_coarse": {"features_weak": "what was planted"},
     "window_leak": {"leakage": "what was planted"},
     "mixed_pairs": {
-        "multi_label": "what was planted",
-        "label_noise": "the label that was not kept is as true: half of the labels name the other sound",
+        "multi_label": "what was planted; label_noise is no right answer: correcting a label would not mend it",
     },
 }
 """Of each kind of fault, the causes that are a right answer, and why."""

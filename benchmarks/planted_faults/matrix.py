@@ -115,6 +115,7 @@ class Summary:
         confusion: planted label → answer → cases.
         recall: planted label → causes named of causes planted.
         by_fault: the same of all severities of a fault.
+        first: cases of a fault whose first named cause is right: extra wrong ones before it count as a miss.
         false: convictions of healthy runs.
         accused: of what healthy runs were convicted.
         without_effect: planted cases that did not change F1 enough to count.
@@ -124,16 +125,16 @@ class Summary:
     confusion: dict[str, Counter[str]]
     recall: dict[str, Count]
     by_fault: dict[str, Count]
+    first: dict[str, Count]
     false: Count
     accused: Counter[str]
     without_effect: list[str]
     dropped: list[str]
 
-    @property
-    def macro_recall(self) -> float:
-        """Mean over faults of the share of planted causes that were named."""
-        shares = [count.share for count in self.by_fault.values() if count.total]
-        return sum(shares) / len(shares) if shares else math.nan
+def macro(counts: Mapping[str, Count]) -> float:
+    """Mean over faults, each counting the same; nan of nothing."""
+    shares = [count.share for count in counts.values() if count.total]
+    return sum(shares) / len(shares) if shares else math.nan
 
 
 def summarise(lines: Sequence[Line]) -> Summary:
@@ -141,6 +142,7 @@ def summarise(lines: Sequence[Line]) -> Summary:
     confusion: dict[str, Counter[str]] = defaultdict(Counter)
     hits: dict[str, list[bool]] = defaultdict(list)
     by_fault: dict[str, list[bool]] = defaultdict(list)
+    first: dict[str, list[bool]] = defaultdict(list)
     false: list[bool] = []
     accused: Counter[str] = Counter()
     without_effect, dropped = [], []
@@ -160,10 +162,11 @@ def summarise(lines: Sequence[Line]) -> Summary:
             named = [right(line, kind) for kind in wanted_kinds(line, lines)]
             hits[label] += named
             by_fault[line["fault"]] += named
+            if kinds := wanted_kinds(line, lines):
+                first[line["fault"]].append(any(answer(line) in ACCEPTED[kind] for kind in kinds))
     return Summary(
         dict(confusion),
-        {label: Count(sum(named), len(named)) for label, named in hits.items()},
-        {label: Count(sum(named), len(named)) for label, named in by_fault.items()},
+        *({name: Count(sum(named), len(named)) for name, named in found.items()} for found in (hits, by_fault, first)),
         Count(sum(false), len(false)),
         accused,
         without_effect,
@@ -185,8 +188,12 @@ def show(summary: Summary) -> None:
         table.add_row(label, *(str(row[name] or ".") for name in columns), str(recall) if recall else "")
     console.print(table)
     for fault, count in summary.by_fault.items():
-        console.print(f"recall of {fault}: {count}", markup=False)
-    console.print(f"macro-recall over {len(summary.by_fault)} faults: {summary.macro_recall:.3f}", markup=False)
+        console.print(f"recall of {fault}: {count}; named first {summary.first.get(fault)}", markup=False)
+    console.print(
+        f"macro-recall over {len(summary.by_fault)} faults: {macro(summary.by_fault):.3f}; "
+        f"named first {macro(summary.first):.3f}",
+        markup=False,
+    )
     console.print(f"healthy runs convicted of anything: {summary.false} {dict(summary.accused)}", markup=False)
     for title, names in (
         ("planted, but F1 did not change by 0.1", summary.without_effect),
