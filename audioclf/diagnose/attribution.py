@@ -62,7 +62,7 @@ def together(lab: Lab, repairs: Sequence[Repair]) -> dict[str, Any]:
     joint: dict[str, Any] = {}
     for repair in repairs:
         joint |= repair
-    if "lr" in joint and len(joint) > 1:
+    if {"lr", "features.normalisation"} <= set(joint):
         joint["lr"] = lr_for(Recipe("", joint).config(lab.config), lab.pool)
     return joint
 

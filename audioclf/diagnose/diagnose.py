@@ -56,7 +56,7 @@ def diagnose(run: Run, budget_s: float | None = None, page: bool = True) -> Diag
     diagnosis = Diagnosis(
         run=str(run.folder.path),
         summary=summary(convicted, verdicts, gap, titles),
-        healthy=not convicted and gap.size < limits_of("all")["unexplained"],
+        healthy=healthy(convicted, gap),
         verdicts=verdicts,
         gap=gap,
         steps=waterfall(gap, convicted, shares, titles),
@@ -118,6 +118,13 @@ def _judged(probe: Probe, measured: Mapping[str, Numbers], gap: Gap, thresholds:
     return probe.judge(measured[probe.cause], gap, limits_of(probe.cause, thresholds))
 
 
+def healthy(convicted: Sequence[Verdict], gap: Gap, thresholds: Mapping[str, Any] | None = None) -> bool:
+    """Whether nothing is convicted, no gap is left unexplained, and anything is better than guessing."""
+    limits = limits_of("all", thresholds)
+    learnt = gap.reference - gap.chance >= limits["least_gain"]
+    return learnt and not convicted and gap.size < limits["unexplained"]
+
+
 def summary(convicted: Sequence[Verdict], verdicts: Sequence[Verdict], gap: Gap, titles: Mapping[str, str]) -> str:
     """One or two sentences: what it is, that nothing is wrong, or that it cannot be told."""
     if not convicted:
@@ -128,11 +135,17 @@ def summary(convicted: Sequence[Verdict], verdicts: Sequence[Verdict], gap: Gap,
                 f"Undetermined: F1 is {gap.observed:.2f}, a cheap probe reads {gap.reference:.2f} from the same clips, "
                 f"and no repair that was tried returns what is missing.{suspects}"
             )
+        if not healthy(convicted, gap):
+            return (
+                f"Undetermined: F1 is {gap.observed:.2f}, guessing has {gap.chance:.2f}, and a cheap probe reads no more "
+                f"from the same clips ({gap.reference:.2f}): too few clips to tell, or nothing to learn."
+            )
         return f"Nothing is wrong that was looked for: F1 {gap.observed:.2f}, and no repair that was tried raises it."
     causes = [f"{titles[v.cause]}" + (f" ({v.share:.0%})" if v.share is not None else "") for v in convicted]
     sentence = f"The F1 of {gap.test:.2f} is what it is because {_joined(causes)}."
     if {v.cause for v in convicted} >= SCALE:
-        sentence += " The first two are one disease, steps too large for the input: either repair mends most of it."
+        both = _joined([titles[v.cause] for v in convicted if v.cause in SCALE])
+        sentence += f" That {both} is one disease, steps too large for the input: either repair mends most of it."
     return sentence
 
 

@@ -157,7 +157,7 @@ class Lab:
         targets = np.concatenate([self.data.datasets[name].targets.numpy() for name in parts])
         where = np.arange(len(clips))
         if len(clips) > MOST_CLIPS:
-            where = _drawn([clip.group for clip in clips], MOST_CLIPS)
+            where = _drawn([clip.group for clip in clips], split, targets, MOST_CLIPS)
         offsets = dict(zip(parts, np.cumsum([0, *map(len, parts.values())]), strict=False))
         features = torch.cat(
             [self.data.datasets[split[i]].__getitems__([int(i - offsets[split[i]])])[0] for i in where]
@@ -398,9 +398,13 @@ class Lab:
         return trial
 
 
-def _drawn(groups: list[str], most: int) -> np.ndarray:
-    """Places of whole recordings, drawn at random until they are ``most`` clips."""
+def _drawn(groups: list[str], split: list[str], targets: IntArray, most: int) -> np.ndarray:
+    """Places of ``most`` clips: the same share of each class in each split, recording by recording in a random order."""
     names, group = np.unique(np.asarray(groups), return_inverse=True)
-    rank = np.random.default_rng(0).permutation(len(names))
-    order = np.argsort(rank[group], kind="stable")
-    return np.sort(order[:most])
+    rank = np.random.default_rng(0).permutation(len(names))[group]
+    share = np.empty(len(groups))
+    for name in set(split):
+        for target in np.unique(targets):
+            here = np.flatnonzero((np.asarray(split) == name) & (targets == target))
+            share[here[np.argsort(rank[here], kind="stable")]] = np.arange(len(here)) / max(len(here), 1)
+    return np.sort(np.lexsort((rank, share))[:most])

@@ -13,7 +13,7 @@ import numpy as np
 
 from audioclf.diagnose import reference
 from audioclf.diagnose.pool import Pool
-from audioclf.diagnose.trial import Trial
+from audioclf.diagnose.trial import Trial, known
 from audioclf.diagnose.verdict import Numbers
 from audioclf.training.scores import FloatArray, IntArray, macro_f1
 
@@ -80,7 +80,8 @@ def strongest(lab: Lab) -> tuple[str, Trial]:
 def trust(lab: Lab) -> Numbers:
     """What the development clips' labels show, without training a network.
 
-    Clips without sound are left out: their labels are neither right nor wrong to a probe.
+    Clips without sound, and those of a class that has no other recording, are left out: their labels are neither right
+    nor wrong to a probe.
 
     Returns:
         ``probe``, its kind; ``clips`` and ``recordings`` looked at; ``f1`` of the probe; ``first``, ``second`` and
@@ -90,7 +91,7 @@ def trust(lab: Lab) -> Numbers:
     """
     kind, trial = strongest(lab)
     pool, classes = trial.pool, trial.pool.num_classes
-    keep = audible(lab, pool)
+    keep = telling(lab, trial)
     place = ranks(trial.logits, pool.targets)
     low, full = place >= classes / 2, low_ranks(classes)
     groups = [group for group, kept in zip(pool.groups, keep, strict=True) if kept]
@@ -112,6 +113,12 @@ def trust(lab: Lab) -> Numbers:
         "differ": differ,
         "pair_rate": rate_of_pairs(differ, classes),
     }
+
+
+def telling(lab: Lab, trial: Trial) -> np.ndarray:
+    """Which clips of a trial have sound and a class that it was trained on, bool ``[N]``; all where none has."""
+    keep: np.ndarray = audible(lab, trial.pool) & known(trial.pool, trial.fold)
+    return keep if keep.any() else np.ones(len(keep), dtype=bool)
 
 
 def audible(lab: Lab, pool: Pool) -> np.ndarray:

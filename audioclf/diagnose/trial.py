@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from audioclf.config import Config, parse_config
 from audioclf.data import epoch_seed
@@ -194,13 +194,27 @@ def _draws(targets: IntArray, predicted: IntArray, groups: list[str], num_classe
 def folds_of(pool: Pool, count: int) -> IntArray:
     """The cut that each clip is held out in ``[N]``: grouped, stratified, the same for every trial of a pool."""
     fold = np.zeros(len(pool), dtype=np.int64)
-    count = max(2, min(count, int(pool.counts().max())))  # what scikit-learn asks for: two clips a class, two folds
-    cutter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    most, recordings = int(pool.counts().max()), len(set(pool.groups))
+    if recordings < 2:
+        return fold
+    count = max(2, min(count, recordings, most if most > 1 else recordings))  # what scikit-learn asks for
+    cutter: StratifiedGroupKFold | GroupKFold = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    if most < 2:  # one clip a class: nothing to stratify
+        cutter = GroupKFold(count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes of fewer recordings than folds: their clips are scored all the same
         for number, (_, held_out) in enumerate(cutter.split(pool.targets, pool.targets, pool.groups)):
             fold[held_out] = number
     return fold
+
+
+def known(pool: Pool, fold: IntArray) -> np.ndarray:
+    """Which clips' class is in training while they are held out, bool ``[N]``; a class of one recording is not."""
+    found = np.zeros(len(pool), dtype=bool)
+    for number in set(fold.tolist()):
+        outside = fold == number
+        found[outside] = np.isin(pool.targets[outside], pool.targets[~outside])
+    return found
 
 
 def train_trial(
@@ -313,10 +327,11 @@ def train_once(
 
 def predict(module: ClassifierModule, features: torch.Tensor) -> FloatArray:
     """Logits ``[N, K]`` of features ``[N, *shape]``, float32."""
+    training = module.training
     module.eval()
     with torch.inference_mode():
         logits = torch.cat([module(part) for part in features.split(256)]) if len(features) else torch.zeros(0, 1)
-    module.train()
+    module.train(training)
     return np.asarray(logits.float().numpy())
 
 

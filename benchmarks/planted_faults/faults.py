@@ -33,6 +33,7 @@ ACCEPTED: Mapping[str, Mapping[str, str]] = {
         "no_normalisation": "what was planted",
         "lr_too_high": "the first step is lr times the input's size: a smaller lr cures what large inputs do",
     },
+    "small_model": {"model_too_small": "what was planted"},
     "labels_shuffled": {"no_signal": "what was planted"},
     "label_flips": {"label_noise": "what was planted"},
     "imbalance": {
@@ -156,6 +157,7 @@ FAULTS = (
     _fault("undertrained", "1_epoch_1e-6", "lr=1e-6", "epochs=1"),
     _fault("no_normalisation", "lr_1e-3", "features.normalisation=none", "lr=1e-3"),
     _fault("no_normalisation", "lr_1e-2", "features.normalisation=none", "lr=1e-2"),
+    _fault("small_model", "2_units", "model.hidden=2"),
     _fault("labels_shuffled", "all", change=changes.shuffle_labels),
     _fault("label_flips", "20", change=partial(changes.flip_labels, share=0.2)),
     _fault("label_flips", "40", change=partial(changes.flip_labels, share=0.4)),

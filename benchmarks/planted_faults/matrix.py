@@ -12,8 +12,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from audioclf.diagnose.diagnose import healthy as nothing_wrong
 from audioclf.diagnose.diagnose import judge
-from audioclf.diagnose.verdict import CONVICTED, Gap, limits_of
+from audioclf.diagnose.verdict import CONVICTED, Gap
 from benchmarks.planted_faults.faults import ACCEPTED, FAULTS, LOWERED
 from benchmarks.planted_faults.run import Line
 
@@ -55,10 +56,9 @@ def judged(line: Line, thresholds: Mapping[str, Any]) -> Line:
     """The line with the verdicts that other thresholds give from the numbers that are stored."""
     gap = Gap(**line["gap"])
     verdicts = judge(line["numbers"], gap, thresholds)
-    unexplained = gap.size >= limits_of("all", thresholds)["unexplained"]
     return line | {
         "verdicts": [[verdict.cause, verdict.status, verdict.share] for verdict in verdicts],
-        "healthy": not unexplained and not any(verdict.convicted for verdict in verdicts),
+        "healthy": nothing_wrong([verdict for verdict in verdicts if verdict.convicted], gap, thresholds),
     }
 
 

@@ -27,7 +27,15 @@ FACTS = {
     Shift: {"auc": 0.95, "band_hz": [100.0, 4000.0], "band_db": [-1.0, -40.0], "aligned": NONE, "heard": GOOD},
     Imbalance: {"ratio": 26.0, "clips": {"dog": 26, "rain": 1}},
     RareClasses: {"rare": {"rain": 1}, "largest": 26, "fewest": 1, "lent": 9, "learner": "the run's setting"},
-    TooFewClips: {"clips": 2.0, "recordings": 2.0, "classes": 10, "clips_in_all": 12.0, "learner": "the run's setting"},
+    TooFewClips: {
+        "clips": 2.0,
+        "recordings": 2.0,
+        "classes": 10,
+        "clips_in_all": 12.0,
+        "learner": "the run's setting",
+        "curve": GOOD,
+        "lent": NONE,
+    },
     FeaturesWeak: {"compared": 12, "wrong": 0, "folder": "features/ab", "default": {"features.n_mels": 64}},
 }
 SCORE = {
@@ -225,7 +233,10 @@ def test_few_clips_of_every_class_are_mended_by_more(lab):
     gone = np.concatenate([np.flatnonzero(train & (targets == k))[2:] for k in range(4)])
     numbers = TooFewClips().examine(changed(lab, take=np.setdiff1d(np.arange(len(targets)), gone)))
     assert numbers["nominated"] and numbers["clips"] == 2
-    assert numbers["effect"]["after"] > numbers["effect"]["before"]
+    assert numbers["effect"]["low"] == max(numbers[way]["low"] for way in ("lent", "curve"))
+    curve = [lab.trials[name] for name in numbers["curve"]["trials"]]
+    assert [len(trial.pool) for trial in curve] == [3 * len(lab.whole)] * 2
+    assert numbers["curve"]["gain"] == pytest.approx(curve[1].f1 - curve[0].f1)
 
 
 def test_few_clips_of_half_the_classes_are_no_lack_of_clips(lab, monkeypatch):

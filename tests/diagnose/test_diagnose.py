@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -122,9 +123,10 @@ def test_a_sweep_is_diagnosed_by_its_best_run(run_folder, capsys):
     assert f"best on val, {run_folder.name}" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_into_the_budget_is_listed(run_folder):
-    diagnosis = diagnose(read_run(run_folder), budget_s=0.0)
-    assert {"lr_too_high", "undertrained"} <= {left.cause for left in diagnosis.not_run}
+def test_what_does_not_fit_into_the_budget_is_listed(faulty, tmp_path):
+    folder = shutil.copytree(faulty[0], tmp_path / "run")
+    diagnosis = diagnose(read_run(folder), budget_s=0.0)
+    assert {"lr_too_high", "no_normalisation", "undertrained"} <= {left.cause for left in diagnosis.not_run}
     assert all("left" in left.why for left in diagnosis.not_run)
     assert not diagnosis.convicted and not diagnosis.healthy
 

@@ -268,7 +268,7 @@ def test_healthy_runs_that_are_not_as_good_are_dropped_and_the_others_counted():
     assert (summary.false.hits, summary.false.total) == (1, 2) and summary.accused == {"shift": 1}
     assert summary.confusion["none"] == {"nothing": 1, "shift": 1}
     shares = [count.share for count in summary.by_fault.values()]
-    assert macro(summary.by_fault) == pytest.approx(np.mean(shares))
+    assert matrix.macro(summary.by_fault) == pytest.approx(np.mean(shares))
 
 
 def test_wilsons_interval_is_the_published_one():

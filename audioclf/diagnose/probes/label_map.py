@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from audioclf.diagnose import noise, reference
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import paired
+from audioclf.diagnose.trial import Trial, paired
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 from audioclf.training.scores import IntArray, confusion_matrix, macro_f1
 
@@ -39,6 +39,7 @@ class LabelMap(Probe):
         columns = [lab.probe_columns(kind, pool) for pool in (lab.pool, test)]
         model = reference.classifier(columns[0].shape[1], len(lab.pool)).fit(columns[0], lab.pool.targets)
         guesses = {"run": lab.predicted(test), "probe": np.asarray(model.predict(columns[1]), dtype=np.int64)}
+        lab.keep(Trial("test_probe", test, np.zeros(len(test), np.int64), np.eye(test.num_classes)[guesses["probe"]]))
         effects = {name: renamed_effect(test, guess, list(guesses.values())) for name, guess in guesses.items()}
         numbers: Numbers = {
             "recordings": len(set(test.groups)),

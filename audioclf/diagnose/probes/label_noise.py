@@ -9,7 +9,7 @@ import numpy as np
 
 from audioclf.diagnose import noise
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import Recipe
+from audioclf.diagnose.trial import Recipe, known
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, limits_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class LabelNoise(Probe):
             return numbers | {"nominated": False}
         probe, pool = lab.cheap(numbers["probe"]), lab.pool
         place = noise.ranks(probe.logits, pool.targets)
-        corrected = np.where(place >= 2, probe.predicted, pool.targets)
-        low = place >= pool.num_classes / 2
+        heard = known(pool, probe.fold)  # a class that the probe was not trained on ranks last, right or wrong
+        corrected = np.where(heard & (place >= 2), probe.predicted, pool.targets)
+        low = heard & (place >= pool.num_classes / 2)
         relabelled = lab.trial(Recipe("relabelled", train_labels=corrected))
         after = max(lab.base, relabelled, key=lambda trial: trial.f1)
         effect = noise.on_clean_labels(lab.base, after, low, numbers["rate_used"])
@@ -61,7 +62,8 @@ class LabelNoise(Probe):
             said.append(
                 f"{numbers['differ']:.0%} of {numbers['pairs']} pairs of clips of one recording have different labels"
             )
-        if numbers["clips"] < limits["clips"] or numbers["classes"] < limits["classes"]:
+        few = numbers["clips"] < max(limits["clips"], limits["clips_a_class"] * numbers["classes"])
+        if few or numbers["classes"] < limits["classes"]:
             return self.undetermined(numbers, *said, "too few clips or classes to tell a wrong label from a hard clip")
         if not numbers["nominated"] or not suspected(numbers, limits) or numbers["found"] < limits["found"]:
             if numbers["rate_used"] < limits["rate"]:
@@ -87,7 +89,7 @@ class LabelNoise(Probe):
 def suspected(numbers: Mapping[str, Any], limits: Limits) -> bool:
     """Whether the symptoms say flipped labels, not hard clips (second place) and not several classes in a clip."""
     return bool(
-        numbers["clips"] >= limits["clips"]
+        numbers["clips"] >= max(limits["clips"], limits["clips_a_class"] * numbers["classes"])
         and numbers["classes"] >= limits["classes"]
         and numbers["first"] >= 1 / numbers["classes"] + limits["above_chance"]
         and limits["rate"] <= numbers["rate_used"] <= limits["most"]

@@ -9,7 +9,7 @@ import numpy as np
 from audioclf.diagnose import reference
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import Trial
+from audioclf.diagnose.trial import Trial, known
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 from audioclf.training.scores import FloatArray, IntArray
 
@@ -36,7 +36,8 @@ class NoSignal(Probe):
             tests[kind] = permutation_test(lab.cheap(kind, pool), lab.probe_columns(kind, pool))
             if tests[kind]["deviations"] >= CLEAR:
                 break
-        return {"clips": len(pool), "classes": pool.num_classes, "tests": tests}
+        clips = int(known(pool, lab.cheap("pooled", pool).fold).sum())
+        return {"clips": clips, "classes": pool.num_classes, "tests": tests}
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """Convicted only where there were clips enough and no probe did better than on permuted labels."""
@@ -56,7 +57,9 @@ class NoSignal(Probe):
         if numbers["clips"] >= limits["clips"] and nothing:
             advice = "check the table: do the links, the start times and the labels belong together?"
             return Verdict(self.cause, "explains", 1.0, None, evidence, advice, numbers)
-        return self.undetermined(numbers, *evidence, f"{numbers['clips']} clips cannot decide it")
+        return self.undetermined(
+            numbers, *evidence, f"{numbers['clips']} clips of classes with other recordings cannot decide it"
+        )
 
 
 def permutation_test(trial: Trial, columns: FloatArray) -> Numbers:

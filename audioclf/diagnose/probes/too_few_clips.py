@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioclf.diagnose.held_out import in_split, lend, sizes
+from audioclf.diagnose.held_out import in_split, lend, read, sizes
 from audioclf.diagnose.probe import Probe
+from audioclf.diagnose.trial import Trial, effect, folds_of
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 
 if TYPE_CHECKING:
@@ -17,10 +18,17 @@ RECORDINGS = 5  # that three classes of four have in training, at most; healthy 
 MOST = 0.75  # of the classes have as few: where half of them do, that is imbalance
 FOLDS = 4
 REPEATS = 2
+CURVE_FOLDS = 5
+DRAWS = 3  # of the few clips
 
 
 class TooFewClips(Probe):
-    """The learning curve, upwards: trains on val and most of test as well, and scores the rest of test."""
+    """The learning curve, upwards, in two ways; both show what the next clips would give.
+
+    The run's setting, trained on val and most of test as well, scores the rest of test. And a cheap probe scores all
+    clips out of fold, trained on as many clips of a class as the run had, and on all of the other folds: it is steadier,
+    as it scores every clip, and no learning rate can spoil it.
+    """
 
     cause = "too_few_clips"
     title = "there are too few clips to learn from"
@@ -38,7 +46,10 @@ class TooFewClips(Probe):
             "clips_in_all": float(np.median(lab.whole.counts())),
         }
         if numbers["nominated"]:
-            numbers |= lend(lab, "test_with_rest", in_split(lab, "val", "test"), folds=FOLDS, repeats=REPEATS)
+            lent = lend(lab, "test_with_rest", in_split(lab, "val", "test"), folds=FOLDS, repeats=REPEATS)
+            curve = effect(*learning_curve(lab, round(float(np.median(clips)))))
+            numbers |= {"lent": lent["effect"], "learner": lent["learner"], "curve": curve}
+            numbers["effect"] = max(lent["effect"], curve, key=lambda found: found["low"])
         return numbers
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
@@ -49,14 +60,43 @@ class TooFewClips(Probe):
         )
         if not numbers["nominated"]:
             return self.cleared(numbers, said)
-        found = numbers["effect"]
         evidence = [
-            f"trained on val and the rest of test as well ({numbers['clips_in_all']:.0f} clips of a class in all), {numbers['learner']} "
-            f"goes from F1 {found['before']:.2f} to {found['after']:.2f} on test "
-            f"({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])",
+            f"a support vector machine trained on {numbers['clips']:.0f} clips of a class, and on up to "
+            f"{numbers['clips_in_all']:.0f} of them, out of fold: F1 {_change(numbers['curve'])}",
+            f"trained on val and the rest of test as well, {numbers['learner']}: F1 on test {_change(numbers['lent'])}",
             said,
         ]
         mend = "more recordings of every class, at least ten each" + (
             ", or fewer classes (data.classes)" if numbers["classes"] > 10 else ""
         )
         return self.convict(numbers, gap, limits, evidence, mend)
+
+
+def learning_curve(lab: Lab, clips: int) -> tuple[Trial, Trial]:
+    """Two points of a cheap probe's learning curve, on ``lab.whole`` out of fold, :data:`DRAWS` times.
+
+    Args:
+        lab: the bench.
+        clips: of each class that the first one learns from; the second learns from all clips of the other folds.
+    """
+    whole = lab.whole
+    columns, fold = lab.probe_columns("pooled", whole), folds_of(whole, CURVE_FOLDS)
+    few, every = np.zeros((2, DRAWS, len(whole), whole.num_classes))
+    for draw in range(DRAWS):
+        rng = np.random.default_rng(draw)
+        for number in sorted(set(fold.tolist())):
+            inside, outside = rng.permutation(np.flatnonzero(fold != number)), np.flatnonzero(fold == number)
+            of_class = [inside[whole.targets[inside] == k] for k in range(whole.num_classes)]
+            drawn = np.concatenate([places[:clips] for places in of_class])
+            for logits, places in ((few, drawn), (every, inside)):
+                logits[draw, outside] = read(columns[places], whole.targets[places], columns[outside], whole)
+    repeated = whole.take(np.tile(np.arange(len(whole)), DRAWS))
+    first, second = (
+        lab.keep(Trial(name, repeated, np.tile(fold, DRAWS), logits.reshape(len(repeated), -1)))
+        for name, logits in ((f"curve_{clips}_clips", few), ("curve_all_clips", every))
+    )
+    return first, second
+
+
+def _change(found: Numbers) -> str:
+    return f"{found['before']:.2f} -> {found['after']:.2f} ({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])"

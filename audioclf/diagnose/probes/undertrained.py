@@ -39,7 +39,8 @@ class Undertrained(Probe):
         if not numbers["nominated"]:
             return numbers
         repair = {"lr": lr_for(config, lab.pool)} if jump < HEALTHY_JUMP / 3 else {}
-        repair["epochs"] = max(LONG if lab.cost_s(LONG) < lab.left_s / 4 else lab.brief, config.epochs)
+        longer = max(LONG, 2 * config.epochs)
+        repair["epochs"] = longer if lab.cost_s(longer) < lab.left_s / 4 else max(lab.brief, config.epochs)
         # more epochs are the repair here, so it is held against the run's own number of them
         return numbers | {"effect": effect(lab.base, lab.trial(Recipe("longer", repair))), "repair": repair}
 
@@ -50,4 +51,4 @@ class Undertrained(Probe):
             return self.cleared(numbers, f"{said}: what it was shown, it has learnt")
         repair = numbers["repair"]
         evidence = [gained(numbers, f"trained with {' '.join(words(repair))}"), said]
-        return self.convict(numbers, gap, limits, evidence, words({**repair, "epochs": max(LONG, repair["epochs"])}))
+        return self.convict(numbers, gap, limits, evidence, words(repair))
