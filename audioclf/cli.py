@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 [*arguments.overrides, *rest], retry=arguments.retry, plan=arguments.plan, status=arguments.status
             )
         except KeyboardInterrupt:
-            stderr.print("stopped; what was finished is kept, the same command continues", markup=False)
+            kept = (
+                "the same command begins again"
+                if arguments.command == "diagnose"
+                else "what was finished is kept, the same command continues"
+            )
+            stderr.print(f"stopped; {kept}", markup=False)
             return EXIT_INTERRUPTED
     raise AssertionError("unreachable")
 
@@ -113,11 +119,16 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     why.add_argument("run", nargs="?", metavar="DIR", help="a run, or a sweep, whose best run on val is diagnosed")
-    why.add_argument("--from-csv", type=Path, metavar="FILE", help="instead of a run: predictions, or a report's numbers")
+    why.add_argument(
+        "--from-csv", type=Path, metavar="FILE", help="instead of a run: predictions, or a report's numbers"
+    )
     why.add_argument("--fix", action="store_true", help="train what the diagnosis proposes; show before and after")
     look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, why, look_after):
-        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+        said = (
+            "diagnose.budget_minutes=5, or what lies elsewhere now: data.root=DIR" if command is why else OVERRIDES_HELP
+        )
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=said)
     return parser
 
 
@@ -267,13 +278,23 @@ def diagnose_run(
     if record is not None:
         if words or mend:
             raise UserError(f"--from-csv {record}: takes no {words[0] if words else '--fix'}", "give one or the other")
+        if all((record.parent / name).exists() for name in ("result.json", "config.yaml", "environment.json")):
+            raise UserError(
+                f"{record}: lies in a run's folder, whose own diagnosis would be overwritten",
+                f"python -m audioclf diagnose {record.parent}, or copy the file elsewhere",
+            )
+        if record.exists() and not (record.is_file() or record.is_dir()):
+            raise UserError(f"{record}: no file on the disk; the diagnosis is written beside it", "save it first")
         diagnosis = diagnose_record(record)
-        write_diagnosis(diagnosis, record.parent)
-        print_diagnosis(diagnosis)
+        try:
+            write_diagnosis(diagnosis, record.parent)
+        finally:  # the answer is worth having where it cannot be written
+            print_diagnosis(diagnosis)
         return EXIT_OK
     if folder is None or ("=" in folder and not Path(folder).exists()):
         raise UserError("diagnose: no run named; expected a run's folder", "python -m audioclf diagnose outputs/RUN")
     run = read_run(_run_of(Path(folder)), overrides)
+    _check_writable(run.folder.path)
     diagnosis = diagnose(run)
     print_diagnosis(diagnosis)
     if not mend:
@@ -284,6 +305,23 @@ def diagnose_run(
         return EXIT_FAILED
     print_fixed(fixed)
     return EXIT_OK
+
+
+def _check_writable(folder: Path) -> None:
+    """Says before the long work that a diagnosis cannot be written.
+
+    Raises:
+        UserError: the folder is read-only, or a file is in the way.
+    """
+    from audioclf.files import cannot_write
+
+    place = folder / "diagnosis"
+    try:
+        place.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=place), tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(f"in {place}", error) from error
 
 
 def _run_of(folder: Path) -> Path:

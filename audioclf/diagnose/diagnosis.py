@@ -11,6 +11,8 @@ from audioclf.runs.folder import finite
 
 SCHEMA = 1
 """Of ``diagnosis.json``."""
+WITHOUT = "not to be told without "
+"""Begins the evidence that says what a bare record lacks."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ class Diagnosis:
     def convicted(self) -> list[Verdict]:
         """The causes that are named."""
         return [verdict for verdict in self.verdicts if verdict.convicted]
+
+    @property
+    def unmentioned(self) -> list[Verdict]:
+        """The causes of which a bare record says nothing: all that is known of them is what is missing."""
+        undetermined = [v for v in self.verdicts if v.status == "undetermined" and self.gap is None]
+        return [v for v in undetermined if v.evidence and all(said.startswith(WITHOUT) for said in v.evidence)]
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``diagnosis.json``."""

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from audioclf.compare.axis import score_text, shortened
+from audioclf.compare.axis import shortened
 from audioclf.compare.figures import (
     ACCENT,
     INK,
@@ -31,6 +31,7 @@ from audioclf.compare.figures import (
     confusions,
 )
 from audioclf.config import SPLITS
+from audioclf.diagnose.report import f1_text
 from audioclf.training.scores import FloatArray, IntArray, confusion_matrix
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 LEVELS = "rms_db"  # column of diagnosis/clips.parquet, dBFS
 LOG_LOSS_FROM = 30.0  # largest over smallest loss from which its scale is logarithmic
-TICKS = {0.0: "0", 0.2: ".2", 0.4: ".4", 0.6: ".6", 0.8: ".8", 1.0: "1"}
+TICKS = {0.0: "0", 0.2: "0.2", 0.4: "0.4", 0.6: "0.6", 0.8: "0.8", 1.0: "1"}
 SOLID: Any = {"facecolor": ACCENT, "alpha": 0.7}
 OUTLINE: Any = {"facecolor": "none", "edgecolor": MUTED, "linewidth": 0.8}
 HATCHED: Any = OUTLINE | {"hatch": "////"}
@@ -101,7 +102,7 @@ def waterfall(steps: list[Step]) -> Drawing | None:
         if row:
             axes.vlines(at, row - 0.71, row - 0.29, color=MUTED, linewidth=0.6)
         sign = "+" if not level and step.value > 0 else ""
-        axes.text(right + 0.015, row, f"{sign}{score_text(step.value)}", va="center", color=INK, size=8)
+        axes.text(right + 0.015, row, f"{sign}{f1_text(step.value)}", va="center", color=INK, size=8)
         at = end
     axes.set_yticks(range(len(steps)), [_wrapped(step.name) for step in steps])
     axes.set(xlim=(0, 1.08), ylim=(len(steps) - 0.5, -0.5), xlabel="macro-F1")
@@ -172,7 +173,7 @@ def confidence(targets: IntArray, logits: FloatArray) -> Drawing | None:
     axes.set(xlim=(0, 1), xlabel="probability of the predicted class", ylabel="test clips")
     axes.set_xticks(list(TICKS), list(TICKS.values()))
     said = [
-        f"{name} {score_text(float(values.mean()))}"
+        f"{name} {f1_text(float(values.mean()))}"
         for name, values in (("right", sure[right]), ("wrong", sure[~right]))
         if len(values)
     ]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from audioclf import __version__
 from audioclf.compare import html as shared
-from audioclf.compare.axis import is_number, score_text, value_text
+from audioclf.compare.axis import is_number, value_text
 from audioclf.compare.figures import Drawing
 from audioclf.compare.html import prose, text
 from audioclf.diagnose.diagnosis import Diagnosis
 from audioclf.diagnose.figures import draw
-from audioclf.diagnose.report import headroom, percent, sentence_of, share_text, title
+from audioclf.diagnose.report import f1_text, headroom, percent, sentence_of, share_text, title
 from audioclf.diagnose.verdict import Verdict
 from audioclf.runs.folder import finite
 
@@ -84,9 +84,9 @@ def _scores(diagnosis: Diagnosis) -> str:
         return "<p>Without the run's folder nothing can be trained again, so nothing is convicted: below is what is known, and what is missing to tell more.</p>"
     rows = {"test F1": gap.test, "out of fold": gap.base, "best probe": gap.probe}
     if gap.reference > max(gap.probe, gap.base):
-        rows["best repair"] = gap.reference
+        rows["best reached"] = gap.reference
     rows["guessing"] = gap.chance
-    items = "".join(f"<div><dt>{name}</dt><dd>{score_text(value)}</dd></div>" for name, value in rows.items())
+    items = "".join(f"<div><dt>{name}</dt><dd>{f1_text(value)}</dd></div>" for name, value in rows.items())
     return f"<dl class=scores>{items}</dl>"
 
 
@@ -106,19 +106,21 @@ def _mend(diagnosis: Diagnosis) -> str:
 
 
 def _causes(diagnosis: Diagnosis) -> Iterator[str]:
-    """The verdicts: what is named and what cannot be told stands open, what was cleared is folded."""
+    """The verdicts: what is named and what cannot be told stands open, what was cleared or not mentioned is folded."""
+    unmentioned = diagnosis.unmentioned
     cleared = [verdict for verdict in diagnosis.verdicts if verdict.status == "cleared"]
-    others = [verdict for verdict in diagnosis.verdicts if verdict.status != "cleared"]
+    others = [verdict for verdict in diagnosis.verdicts if verdict.status != "cleared" and verdict not in unmentioned]
     if not diagnosis.convicted:
         yield "<p class=note>No cause is convicted.</p>"
     if others:
         yield _table(diagnosis, others)
-    if cleared:
-        noun = "cause was" if len(cleared) == 1 else "causes were"
-        yield (
-            f"<details class=cleared-ones><summary>{len(cleared)} {noun} looked for and not found</summary>"
-            f"{_table(diagnosis, cleared)}</details>"
-        )
+    for folded, said in ((unmentioned, "of which the record says nothing"), (cleared, "looked for and not found")):
+        if folded:
+            noun = "cause" if len(folded) == 1 else "causes"
+            yield (
+                f"<details class=cleared-ones><summary>{len(folded)} {noun} {said}</summary>"
+                f"{_table(diagnosis, folded)}</details>"
+            )
 
 
 def _table(diagnosis: Diagnosis, verdicts: list[Verdict]) -> str:
@@ -200,7 +202,7 @@ def _mistakes(lab: Lab) -> str:
             player = "<small>its audio file is gone</small>" if not source else "<small>too long for this page</small>"
         cards.append(
             f"<figure><figcaption><b>{text(clip.label)}</b> taken for <b>{text(mistake.taken_for)}</b> "
-            f"<small>probability {score_text(mistake.sure)}, of its own class {score_text(mistake.right)}</small></figcaption>"
+            f"<small>probability {f1_text(mistake.sure)}, of its own class {f1_text(mistake.right)}</small></figcaption>"
             f"{shown}{player}<small>{text(clip.id)}</small></figure>"
         )
     note = (

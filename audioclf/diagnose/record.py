@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from audioclf.config import SPLITS
-from audioclf.diagnose.diagnosis import Diagnosis
+from audioclf.diagnose.diagnosis import WITHOUT, Diagnosis
 from audioclf.diagnose.probe import all_probes
 from audioclf.diagnose.probes.collapsed import Collapsed
 from audioclf.diagnose.record_reader import Figures, Predictions, read_record
@@ -72,12 +72,14 @@ class Found:
 
     Attributes:
         opening: of the summary: the score, and what it is worth.
+        best: whether the score is the highest that there is.
         has: of :data:`MISSING`, what the record holds.
         verdicts: of the causes that it says something about.
         facts: for the report.
     """
 
     opening: str = ""
+    best: bool = False
     has: set[str] = field(default_factory=set)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +112,10 @@ def diagnose_record(path: Path, thresholds: Mapping[str, Any] | None = None) -> 
     verdicts = [_whole(cause, found) for cause in causes]
     convicted = [verdict for verdict in verdicts if verdict.convicted]
     missing = [words for thing, words in MISSING.items() if thing not in found.has]
-    if convicted:
+    lacking = f" Missing: {', '.join(map(_brief, missing))}. To find out: {TRAIN_IT}."
+    if found.best:
+        verdict, lacking = "There is nothing to explain.", ""
+    elif convicted:
         why = "; ".join(titles.get(verdict.cause, verdict.cause) for verdict in convicted)
         verdict = f"The F1 is low because {why}; what else lowers it cannot be told from the record."
     else:
@@ -119,7 +124,7 @@ def diagnose_record(path: Path, thresholds: Mapping[str, Any] | None = None) -> 
         verdict += ", nor whether it is overfitting." if blamed else "."
     return Diagnosis(
         run=str(path),
-        summary=f"{found.opening} {verdict} Missing: {', '.join(map(_brief, missing))}. To find out: {TRAIN_IT}.",
+        summary=f"{found.opening} {verdict}{lacking}",
         healthy=False,
         verdicts=sorted(verdicts, key=lambda v: (ORDER.index(v.status), v.cause not in found.verdicts)),
         gap=None,
@@ -147,7 +152,7 @@ def _whole(cause: str, found: Found) -> Verdict:
     if verdict.status != "undetermined":
         return verdict
     missing = found.missing(cause)
-    evidence = [*verdict.evidence, *([f"not to be told without {', '.join(missing)}"] if missing else [])]
+    evidence = [*verdict.evidence, *([WITHOUT + ", ".join(missing)] if missing else [])]
     clips = NEEDS.get(cause, ("clips",))
     get = TRAIN_IT if "clips" in clips else GIVE_PREDICTIONS if missing else None
     return Verdict(cause, "undetermined", None, None, evidence, get, verdict.numbers)
@@ -171,8 +176,10 @@ def _from_figures(record: Figures, limits: Limits) -> Found:
     if rising is not None:
         found.say("lr_too_high", "undetermined", [f"{rising}: steps that are too large do that, a suspicion only"])
         found.say("no_normalisation", "undetermined", ["inputs that are too large make steps too large"])
-    kind = next((k for k in ("f1", "accuracy") if {f"train_{k}", f"test_{k}"} <= set(record.curves)), "f1")
-    _fit(found, record.last(f"train_{kind}"), record.last(f"test_{kind}"), kind.replace("f1", "F1"), limits)
+    where = "test" if {"test_f1", "test_accuracy"} & set(record.curves) else "val"
+    kind = next((k for k in ("f1", "accuracy") if {f"train_{k}", f"{where}_{k}"} <= set(record.curves)), "f1")
+    here, train = record.last(f"{where}_{kind}"), record.last(f"train_{kind}")
+    _fit(found, train, here, kind.replace("f1", "F1"), limits, where)
     overfitting = found.verdicts["overfitting"]
     if overfitting.status == "undetermined":
         overfitting.evidence.append(_peak(record.curves.get("val_f1", [])))
@@ -201,7 +208,7 @@ def _score(record: Figures, found: Found) -> None:
         worth = (
             f"may be chance: guessing evenly among K classes scores about 1/K, which it is for K = {_classes_of(f1)}"
         )
-    found.opening = f"Test F1 {f1:g} {worth}."
+    found.opening, found.best = f"Test F1 {f1:g} {worth}.", f1 == 1
     found.say(
         "metric",
         "undetermined",
@@ -245,21 +252,34 @@ def _peak(val: Sequence[float]) -> str:
     )
 
 
-def _fit(found: Found, train: float | None, test: float | None, kind: str, limits: Limits) -> None:
-    """What the train score says of overfitting, of the model's size and of the length of training."""
-    if train is None or test is None:
-        said = f" ({kind} {test:g})" if test is not None else ""
-        evidence = f"the train {kind} is missing: overfitting needs one that is high while test's{said} is low"
+def _fit(found: Found, train: float | None, here: float | None, kind: str, limits: Limits, where: str = "test") -> None:
+    """What the train score says of overfitting, of the model's size and of the length of training.
+
+    Args:
+        found: takes the verdicts.
+        train: the train score; None where it is missing.
+        here: of a split that was not trained on, likewise.
+        kind: what they are.
+        limits: of a record.
+        where: that split.
+    """
+    numbers = {"train": train, where: here}
+    if here is not None and here >= limits["learnt"]:
+        found.say("overfitting", "cleared", [f"{where} {kind} {here:.2f}: overfitting lowers it"], numbers)
+    elif train is None:
+        said = f" ({kind} {here:.3g})" if here is not None else ""
+        evidence = f"the train {kind} is missing: overfitting needs one that is high while {where}'s{said} is low"
         found.say("overfitting", "undetermined", [evidence])
-        return
-    numbers = {"train": train, "test": test}
-    if train - test < limits["train_gap"] or train < limits["train_low"]:
-        low = f"train {kind} {train:.2f}, test {test:.2f}: overfitting needs a high one on train"
+    elif here is None:
+        evidence = f"train {kind} {train:.2f}, and no other is in it: overfitting needs one that is low"
+        found.say("overfitting", "undetermined", [evidence], numbers)
+    elif train - here < limits["train_gap"] or train < limits["train_low"]:
+        low = f"train {kind} {train:.2f}, {where} {here:.2f}: overfitting needs a high one on train"
         found.say("overfitting", "cleared", [low], numbers)
     else:
-        gap = f"train {kind} {train:.2f}, test {test:.2f}: a gap alone proves nothing, healthy runs have one of 0.3 and more"
+        gap = f"train {kind} {train:.2f}, {where} {here:.2f}: a gap alone proves nothing, healthy runs have one of 0.3 and more"
         found.say("overfitting", "undetermined", [gap], numbers)
-    if train >= limits["learnt"]:
+    if train is not None and train >= limits["learnt"]:
         for cause in ("undertrained", "model_too_small"):
             found.say(cause, "cleared", [f"train {kind} {train:.2f}: the training clips are learnt"], numbers)
 
@@ -290,6 +310,7 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     found.opening = (
         f"Macro-F1 {f1:.2f} [{low:.2f}, {high:.2f}] on {where} ({len(targets)} clips, {classes} classes); {worth}."
     )
+    found.best = f1 == 1
     found.facts = {
         "record": "predictions",
         "split": where,
@@ -311,7 +332,7 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     _label_map(found, record, few, guesses, groups, limits)
     if name != "train":
         before = macro_f1(record.targets[train], record.predicted[train], classes) if train.any() else None
-        _fit(found, before, f1, "F1", limits)
+        _fit(found, before, f1, "F1", limits, name or "test")
     _counts(found, record, learnt_from, train.any())
     if train.any() and name != "train":
         _shared(found, record, here, train)
@@ -401,6 +422,8 @@ def _counts(found: Found, record: Predictions, targets: IntArray, of_training: b
     rarest, most = there[counts[there].argmin()], there[counts[there].argmax()]
     ends = [f"{record.classes[i]} {counts[i]}" for i in (rarest, most)]
     said = f"clips of the rarest and the most frequent class: {', '.join(ends)}"
+    if counts[rarest] == counts[most]:
+        said = f"each class that is there has {counts[most]} clips"
     said += " in training" if of_training else "; training's are not in the record"
     for cause in ("class_imbalance", "rare_classes", "too_few_clips"):
         found.say(cause, "undetermined", [said])

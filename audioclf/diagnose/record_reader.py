@@ -195,6 +195,8 @@ def _table(path: Path, text: str, header: str) -> pa.Table:
         return "skip"
 
     body = text[text.index(header) + len(header) :]
+    if not body.strip():
+        raise UserError(f"{path}: a header and no rows; expected {WANTED}")
     try:
         table = arrow_csv.read_csv(
             io.BytesIO(body.encode()),
@@ -203,9 +205,9 @@ def _table(path: Path, text: str, header: str) -> pa.Table:
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
         )
     except pa.ArrowInvalid as error:
-        if not body.strip():
-            raise UserError(f"{path}: a header and no rows; expected {WANTED}") from None
         raise UserError(f"{path}: not a CSV table: {shown(error)}", "check its quotes") from None
+    if wrong and len(names) == 1:
+        raise UserError(f"{path}: no table, and no lines KEY = VALUE", f"expected {WANTED}")
     if wrong:
         raise UserError(f"{path}: a row has {wrong[0]}", "put quotes around values with separators")
     if not len(table):

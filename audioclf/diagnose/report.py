@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from audioclf.compare.axis import printable, score_text
+from audioclf.compare.axis import printable
 from audioclf.console import console
 from audioclf.diagnose.diagnosis import Diagnosis
 from audioclf.diagnose.verdict import Gap, Verdict
@@ -58,6 +58,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     else:
         _say(_nothing(diagnosis))
     _list("not told from the evidence", _undetermined(diagnosis))
+    if unmentioned := [v.cause.replace("_", " ") for v in diagnosis.unmentioned]:
+        _say(f"the record says nothing of: {', '.join(unmentioned)}")
     if cleared := [v.cause.replace("_", " ") for v in diagnosis.verdicts if v.status == "cleared"]:
         _say(f"looked for and not found: {', '.join(cleared)}")
     _list("not run", [f"{title(diagnosis, one.cause)}: {one.why}" for one in diagnosis.not_run])
@@ -68,7 +70,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     where = Path(diagnosis.run)
     written = (where if where.is_dir() else where.parent) / "diagnosis.html"
     if written.exists():
-        console.print(f"figures, errors to listen to, all numbers: {written}", markup=False, soft_wrap=True)
+        content = "figures, errors to listen to, all numbers" if diagnosis.gap else "as a page, with all numbers"
+        console.print(f"{content}: {written}", markup=False, soft_wrap=True)
 
 
 def title(diagnosis: Diagnosis, cause: str) -> str:
@@ -92,22 +95,28 @@ def percent(share: float) -> str:
     return f"{round(100 * share)}".replace("-", "−")
 
 
+def f1_text(score: float) -> str:
+    """An F1 as evidence has it: ``0.63``; a typographic minus, a dash for none."""
+    return f"{score:.2f}".replace("-", "−").replace("−0.00", "0.00") if math.isfinite(score) else "–"
+
+
 def scores(gap: Gap | None) -> list[str]:
     """What there is to explain, in a sentence; none for a bare record."""
     if gap is None:
         return []
-    reached = f", the best repair {score_text(gap.reference)}" if gap.reference > max(gap.probe, gap.base) else ""
+    reached = f", the best reached {f1_text(gap.reference)}" if gap.reference > max(gap.probe, gap.base) else ""
     return [
-        f"test F1 {score_text(gap.test)}; the same setting out of fold {score_text(gap.base)}, "
-        f"the best cheap probe {score_text(gap.probe)}{reached}, guessing {score_text(gap.chance)}"
+        f"test F1 {f1_text(gap.test)}; the same setting out of fold {f1_text(gap.base)}, "
+        f"the best cheap probe {f1_text(gap.probe)}{reached}, guessing {f1_text(gap.chance)}"
     ]
 
 
 def headroom(gap: Gap | None) -> str | None:
-    """What the best of probes and repairs reads above the run, where it is worth a word."""
+    """How far the best that was reached lies above the run, where it is worth a word."""
     if gap is None or gap.size < 0.01:
         return None
-    return f"{score_text(gap.reference)} can be reached on the same clips, {score_text(gap.size)} above this run"
+    than = "this run" if gap.test <= gap.base else "its setting out of fold"
+    return f"{f1_text(gap.reference)} can be reached on the same clips, {f1_text(gap.size)} above {than}"
 
 
 def sentence_of(verdict: Verdict) -> str | None:
@@ -137,8 +146,9 @@ def _convicted(diagnosis: Diagnosis) -> Table:
 
 
 def _undetermined(diagnosis: Diagnosis) -> Iterable[str]:
+    unmentioned = diagnosis.unmentioned
     for verdict in diagnosis.verdicts:
-        if verdict.status == "undetermined":
+        if verdict.status == "undetermined" and verdict not in unmentioned:
             evidence = f": {verdict.evidence[0]}" if verdict.evidence else ""
             yield f"{title(diagnosis, verdict.cause)}{evidence}"
 

@@ -1,6 +1,7 @@
 """A whole diagnosis: from a run's folder to its verdicts, files and repair."""
 
 import json
+import os
 import shlex
 import shutil
 
@@ -175,6 +176,48 @@ def test_wrong_arguments_are_named(run_folder, capsys, words, said):
         main([str(run_folder) if word == "RUN" else word for word in words])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--fix",)])
+def test_a_folder_that_takes_no_diagnosis_is_refused_before_the_work(run_folder, capsys, words):
+    (run_folder / "diagnosis").write_text("in the way")
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", str(run_folder), *words])
+    assert stop.value.code == 2
+    assert "cannot write in" in capsys.readouterr().err
+
+
+def test_a_record_leaves_a_runs_own_diagnosis_alone(run_folder, capsys):
+    (run_folder / "diagnosis.json").write_text("the run's")
+    with pytest.raises(SystemExit):
+        main(["diagnose", "--from-csv", str(run_folder / "metrics.csv")])
+    assert f"diagnose {run_folder}" in capsys.readouterr().err
+    assert (run_folder / "diagnosis.json").read_text() == "the run's"
+
+
+def test_a_record_that_is_no_file_is_refused(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit):
+        main(["diagnose", "--from-csv", str(tmp_path / "pipe")])
+    assert "no file on the disk" in capsys.readouterr().err
+
+
+def test_the_answer_is_said_where_it_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "report.txt").write_text("test_f1 = 0.0902")
+    (tmp_path / "diagnosis.json").mkdir()
+    with pytest.raises(SystemExit):
+        main(["diagnose", "--from-csv", str(tmp_path / "report.txt")])
+    printed = capsys.readouterr()
+    assert "may be chance" in printed.out and "cannot write" in printed.err
+
+
+def test_what_is_stopped_is_not_said_to_go_on(run_folder, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audioclf.diagnose.diagnose.diagnose", stop)
+    assert main(["diagnose", str(run_folder)]) == 130
+    assert "begins again" in capsys.readouterr().err
 
 
 def test_a_new_file_is_a_new_probe(tmp_path, monkeypatch, lab):

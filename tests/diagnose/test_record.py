@@ -95,6 +95,25 @@ def test_what_a_report_would_have_needed_to_say(write_file: Write) -> None:
 # --- predictions -----------------------------------------------------------------------------------------------------
 
 
+def test_a_train_score_is_not_called_missing_where_it_stands(write_file: Write) -> None:
+    def overfitting(text: str) -> Any:
+        return verdicts(diagnose_record(write_file("report.txt", text)))["overfitting"]
+
+    alone = overfitting("train_f1 = 0.99\n")
+    assert alone.status == "undetermined" and alone.evidence[0].startswith("train F1 0.99, and no other is in it")
+    beside_val = overfitting("val_f1 = 0.3, 0.5, 0.2\ntrain_f1 = 0.99\n")
+    assert beside_val.status == "undetermined" and beside_val.evidence[0].startswith("train F1 0.99, val 0.20")
+    assert overfitting("val_f1 = 0.3, 0.5, 0.2\ntrain_f1 = 0.25\n").status == "cleared"
+
+
+def test_the_highest_score_needs_no_explanation(record: Callable[..., Diagnosis], write_file: Write) -> None:
+    best = record(right=1.0)
+    assert best.summary.endswith("guessing scores 0.20. There is nothing to explain.")
+    assert verdicts(best)["overfitting"].status == "cleared"
+    assert diagnose_record(write_file("report.txt", "test_f1 = 1.0\n")).summary.endswith("nothing to explain.")
+    assert "Missing: " in record(right=0.98).summary
+
+
 def test_scores_are_scikit_learns(record: Callable[..., Diagnosis], write_file: Write) -> None:
     facts = record(right=0.6).facts
     rows = [line.split(",") for line in write_file("x").with_name("predictions.csv").read_text().split()[1:]]
@@ -162,7 +181,7 @@ def test_splits_and_recordings_are_used_where_they_are_said(write_file: Write) -
     assert found["leakage"].evidence[0] == (
         "20 of 80 scored clips are of recordings that stand in train, too: F1 1.00 on these, 0.50 on the others"
     )
-    assert found["too_few_clips"].evidence[0].endswith("cat 24, cat 24 in training")
+    assert found["too_few_clips"].evidence[0] == "each class that is there has 24 clips in training"
 
 
 def test_a_million_rows_take_seconds(write_file: Write) -> None:

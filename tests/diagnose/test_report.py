@@ -84,7 +84,7 @@ def test_it_prints_every_part_and_each_sentence_whole(printed):
     for part in (
         *(SICK.summary, "78 % [61, 100]", "31 % [12, 50]", LONG, "lr=1e-5 instead of 0.01: F1 0.08 -> 0.63"),
         *("clips are [silent] or broken", "listen to [them] and drop them", "12 % look wrong, 16 % do on clean data"),
-        *("test F1 .08", "out of fold .07", "best cheap probe .79", "best repair .81", "guessing .10"),
+        *("test F1 0.08", "out of fold 0.07", "best cheap probe 0.79", "best reached 0.81", "guessing 0.10"),
         *("frozen embedding: takes about 90 s, 12 s are left", *(f"cause {i}" for i in range(12))),
     ):
         assert joined(part) in joined(said), part
@@ -96,7 +96,12 @@ def test_it_prints_every_part_and_each_sentence_whole(printed):
 
 def test_a_healthy_run_is_called_so_with_what_could_be_reached(printed):
     said = joined(printed(HEALTHY))
-    assert joined("No cause of a low F1 was found. Headroom: .80 can be reached on the same clips, .17 above") in said
+    assert (
+        joined(
+            "No cause of a low F1 was found. Headroom: 0.80 can be reached on the same clips, 0.17 above its setting out"
+        )
+        in said
+    )
     assert joined("to mend it") not in said
     at_the_top = replace(HEALTHY, gap=Gap(chance=0.1, test=0.9, base=0.9, probe=0.9, reference=0.9))
     assert "Headroom" not in printed(at_the_top)
@@ -106,6 +111,20 @@ def test_a_bare_record_is_not_called_healthy(printed):
     said = printed(RECORD)
     assert "No cause can be named." in said
     assert "test F1" not in said and "Headroom" not in said
+
+
+def test_what_a_record_says_nothing_of_is_one_sentence(printed):
+    lacking = [verdict(f"cause_{i}", "undetermined", evidence=["not to be told without the clips"]) for i in range(9)]
+    said = joined(printed(replace(RECORD, verdicts=[*RECORD.verdicts, *lacking])))
+    assert joined(f"the record says nothing of: {', '.join(f'cause {i}' for i in range(9))}") in said
+    assert joined("not to be told without") not in said
+    assert joined("- overfitting: found 0.02") in said
+
+
+def test_only_a_run_has_errors_to_listen_to(printed, tmp_path: Path):
+    record = replace(RECORD, run=str(tmp_path / "a.csv"))
+    write_diagnosis(record, tmp_path)
+    assert "listen" not in printed(record) and str(tmp_path / "diagnosis.html") in printed(record)
 
 
 def test_a_share_is_a_percentage_with_its_interval():

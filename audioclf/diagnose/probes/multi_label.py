@@ -116,4 +116,7 @@ def labels_of(data: DataConfig, pool: Pool) -> list[list[int]]:
 def _effect(lab: Lab, after: IntArray) -> Numbers:
     """Of counting more than the given label as right, on development clips; no network was mended by it."""
     pool = lab.pool
-    return paired(pool.targets, lab.base.predicted, after, pool.groups, pool.num_classes) | {"trials": ["base"], "estimated": True}
+    return paired(pool.targets, lab.base.predicted, after, pool.groups, pool.num_classes) | {
+        "trials": ["base"],
+        "estimated": True,
+    }
