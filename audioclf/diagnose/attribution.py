@@ -76,7 +76,10 @@ def waterfall(gap: Gap, convicted: Sequence[Verdict], shares: Shares, titles: Ma
         shares: of :func:`attribute`; causes that are not in it have their own effect.
         titles: of the causes.
     """
-    steps = [Step("guessing", gap.chance, None, "level"), Step("this run", gap.observed, None, "level")]
+    steps = [
+        Step("guessing", gap.chance, None, "level"),
+        Step("this run" if gap.test <= gap.base else "this run, out of fold", gap.observed, None, "level"),
+    ]
     reached = gap.observed
     for verdict in convicted:
         found = verdict.numbers.get("effect")
@@ -90,7 +93,8 @@ def waterfall(gap: Gap, convicted: Sequence[Verdict], shares: Shares, titles: Ma
         reached += gain
     if gap.reference - reached > 0:
         steps.append(Step("not explained", gap.reference - reached, None, "rest"))
-    steps.append(Step("best probe", max(gap.reference, reached), None, "level"))
+    best = max(gap.reference, reached)
+    steps.append(Step("best probe" if best <= gap.probe else "best reached", best, None, "level"))
     return steps
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from audioclf.compose import load_config
 from audioclf.config import Config
+from audioclf.runs.identity import short
 
 GROUPS = ("data", "features", "model", "loss")
 BARE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z/.][A-Za-z0-9_./-]*", re.IGNORECASE)
@@ -59,9 +60,7 @@ def hydra_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(hydra_value, value)) + "]"
     if isinstance(value, float):
-        short = f"{value:.0e}" if abs(value) < 1e-2 else f"{value:g}"
-        text = short if float(short) == value else repr(value)
-        return re.sub(r"e([-+])0", r"e\1", text)  # 1e-5, as people write it
+        return short(value) if float(short(value)) == value else repr(value)
     return json.dumps(value)
 
 

@@ -37,8 +37,10 @@ def diagnose(run: Run, budget_s: float | None = None, page: bool = True) -> Diag
     Raises:
         UserError: its table or audio is gone or changed.
     """
-    shutil.rmtree(run.folder.path / "diagnosis", ignore_errors=True)
     lab = Lab(run, run.config.diagnose.budget_minutes * 60 if budget_s is None else budget_s)
+    for name in ("diagnosis.json", "diagnosis.html"):  # an earlier one must not outlive the files that it rests on
+        (run.folder.path / name).unlink(missing_ok=True)
+    shutil.rmtree(lab.folder, ignore_errors=True)
     measured, seconds, not_run = examine(lab)
     gap = final_gap(lab.gap, measured)
     verdicts = judge(measured, gap)
@@ -140,12 +142,16 @@ def summary(convicted: Sequence[Verdict], verdicts: Sequence[Verdict], gap: Gap,
                 f"Undetermined: F1 is {gap.observed:.2f}, guessing has {gap.chance:.2f}, and a cheap probe reads no more "
                 f"from the same clips ({gap.reference:.2f}): too few clips to tell, or nothing to learn."
             )
-        return f"Nothing is wrong that was looked for: F1 {gap.observed:.2f}, and no repair that was tried raises it."
-    causes = [f"{titles[v.cause]}" + (f" ({v.share:.0%})" if v.share is not None else "") for v in convicted]
-    sentence = f"The F1 of {gap.test:.2f} is what it is because {_joined(causes)}."
-    if {v.cause for v in convicted} >= SCALE:
-        both = _joined([titles[v.cause] for v in convicted if v.cause in SCALE])
-        sentence += f" That {both} is one disease, steps too large for the input: either repair mends most of it."
+        return f"Nothing that was looked for is wrong: test F1 {gap.test:.2f}."
+    causes = [titles[v.cause] + (f" ({v.share:.0%} of the gap)" if v.share is not None else "") for v in convicted]
+    explained = any(v.status == "explains" for v in convicted)
+    sentence = f"Test F1 is {gap.test:.2f}, {'mainly' if explained else 'partly'} because {_joined(causes)}."
+    scale = [v for v in convicted if v.cause in SCALE]
+    if len(scale) == len(SCALE):
+        cure = "either repair mends most of it" if all(v.status == "explains" for v in scale) else "mend both"
+        sentence += (
+            f" That {_joined([titles[v.cause] for v in scale])} is one disease, steps too large for the input: {cure}."
+        )
     return sentence
 
 
@@ -156,14 +162,15 @@ def _joined(words: Sequence[str]) -> str:
 def _repair(lab: Lab, convicted: Sequence[Verdict]) -> list[str]:
     """The overrides that repair every convicted setting; none where no setting is convicted."""
     repairs = [v.numbers["repair"] for v in convicted if v.numbers.get("repair")]
+    untried = [w for v in convicted if isinstance(v.next, list) and not v.numbers.get("repair") for w in v.next]
     if not repairs:
-        return []
+        return untried
     joint = together(lab, repairs)
     if SCALE & {v.cause for v in convicted}:  # smaller steps need more of them
         joint["epochs"] = max(LONG, lab.config.epochs, joint.get("epochs", 0))
     if lab.config.trainer.select == "last":
         joint["trainer.select"] = "best"
-    return words(joint)
+    return [*words(joint), *untried]
 
 
 def _facts(lab: Lab) -> dict[str, Any]:

@@ -82,12 +82,12 @@ def _said(key: str, value: Any) -> str:
     leaf = key.rpartition(".")[2]
     name = leaf if _leaves()[leaf] == 1 else key
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{name}{_short(value)}"
+        return f"{name}{short(value)}"
     text = ".".join(value) if isinstance(value, list) else value if isinstance(value, str) else json.dumps(value)
     return f"{name}_{re.sub(r'[^A-Za-z0-9._]+', '_', text)[:LONGEST_VALUE]}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """A number as people write it: ``3e-5``, ``1e-2``, ``0.25``, ``8000``; what is no integer, to 6 digits."""
     if isinstance(value, int):
         return str(value)

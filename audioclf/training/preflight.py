@@ -12,6 +12,7 @@ from torch import nn
 
 from audioclf.data import AudioDataModule
 from audioclf.features.normalise import Standardise
+from audioclf.runs.identity import short
 from audioclf.training.module import ClassifierModule
 
 LOOKED_AT = 128  # training clips, evenly spaced
@@ -99,8 +100,10 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
     sentence = f"the first step moves an activation by {format(jump, ',.0f' if jump >= 10 else '.2g')}"
     if loud:
         why = ", and the features are not normalised" if raw else ""
-        sentence += f", healthy is about {HEALTHY_JUMP:g}: lr={config.lr:g} is too high for inputs of this size{why}"
-    todo = "try " + ("features.normalisation=per_band " if raw else "") + f"lr={lr_for(mended if raw else size):g}"
+        sentence += (
+            f", healthy is about {HEALTHY_JUMP:g}: lr={short(config.lr)} is too high for inputs of this size{why}"
+        )
+    todo = "try " + ("features.normalisation=per_band " if raw else "") + f"lr={short(lr_for(mended if raw else size))}"
     return _check("first_step", jump, f"at most {LOUD_JUMP:g}", loud, sentence, todo)
 
 
@@ -151,16 +154,16 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
     lr = module.config.lr
     own = learn(module.standardise, lr)
     loud = own < LEARNT
-    sentence = f"one batch of {len(targets)} clips, {BATCH_STEPS} steps: {own:.0%} are right with lr={lr:g}"
+    sentence = f"one batch of {len(targets)} clips, {BATCH_STEPS} steps: {own:.0%} are right with lr={short(lr)}"
     todo = ""
     if loud:
         sound = Standardise.fit("per_band", [features], tuple(features.shape[1:]))
         suited = lr_for(input_size(sound, features))
         other = learn(sound, suited)
-        sentence += f", {other:.0%} on normalised features with lr={suited:g}"
+        sentence += f", {other:.0%} on normalised features with lr={short(suited)}"
         learnt = other >= LEARNT
         todo = (
-            f"try features.normalisation=per_band lr={suited:g}"
+            f"try features.normalisation=per_band lr={short(suited)}"
             if learnt
             else "it cannot be learnt by heart: look at labels and features"
         )

@@ -131,6 +131,7 @@ class Summary:
     without_effect: list[str]
     dropped: list[str]
 
+
 def macro(counts: Mapping[str, Count]) -> float:
     """Mean over faults, each counting the same; nan of nothing."""
     shares = [count.share for count in counts.values() if count.total]

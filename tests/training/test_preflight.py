@@ -201,4 +201,4 @@ def test_the_lab_report_is_loud_before_it_begins(shared_data: Callable[[str], Pa
     checks = looked(load_config(words))
     assert loud(checks) == {"first_step", "loss_at_init"}
     assert checks["first_step"].value > 1000
-    assert checks["first_step"].next == "try features.normalisation=per_band lr=1e-05"
+    assert checks["first_step"].next == "try features.normalisation=per_band lr=1e-5"

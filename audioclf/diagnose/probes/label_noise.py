@@ -64,7 +64,7 @@ class LabelNoise(Probe):
             )
         few = numbers["clips"] < max(limits["clips"], limits["clips_a_class"] * numbers["classes"])
         if few or numbers["classes"] < limits["classes"]:
-            return self.undetermined(numbers, *said, "too few clips or classes to tell a wrong label from a hard clip")
+            return self.undetermined(numbers, "too few clips or classes to tell a wrong label from a hard clip", *said)
         if not numbers["nominated"] or not suspected(numbers, limits) or numbers["found"] < limits["found"]:
             if numbers["rate_used"] < limits["rate"]:
                 return self.cleared(numbers, *said)

@@ -27,7 +27,7 @@ class Leakage(Probe):
     """Trains again without what test shares with train: what the F1 loses is not knowledge of new recordings."""
 
     cause = "leakage"
-    title = "recordings sit in train and in test, so that the F1 is none of new ones"
+    title = "recordings sit in train and in test"
     order = 15
     trains = True
 

@@ -8,6 +8,7 @@ from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, try_repair, words
 from audioclf.diagnose.scale import first_jump, lr_for
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.runs.identity import short
 from audioclf.training.preflight import HEALTHY_JUMP
 
 if TYPE_CHECKING:
@@ -41,5 +42,5 @@ class LrTooHigh(Probe):
         if not numbers["nominated"]:
             return self.cleared(numbers, said)
         lr = numbers["repair"]["lr"]
-        evidence = [gained(numbers, f"lr={lr:g} instead of {numbers['lr']:g}"), said]
+        evidence = [gained(numbers, f"lr={short(lr)} instead of {short(numbers['lr'])}"), said]
         return self.convict(numbers, gap, limits, evidence, words(numbers["repair"]))

@@ -82,4 +82,6 @@ class Metric(Probe):
                 return Verdict(self.cause, status, share, None, evidence, mend, numbers)
         if high - low > limits["wide"]:
             return self.undetermined(numbers, f"test is too small to say how good it is: {evidence[0]}", *evidence[1:])
+        if numbers["chance_p"] > limits["chance_p"] and numbers["absent"]:
+            return self.undetermined(numbers, "test cannot tell this run from guessing", *evidence)
         return self.cleared(numbers, *evidence)

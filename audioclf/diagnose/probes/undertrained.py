@@ -9,6 +9,7 @@ from audioclf.diagnose.repair import LONG, gained, words
 from audioclf.diagnose.scale import first_jump, lr_for
 from audioclf.diagnose.trial import Recipe, effect
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.runs.identity import short
 from audioclf.training.preflight import HEALTHY_JUMP
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Undertrained(Probe):
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """By the effect of longer training."""
-        said = f"train F1 {numbers['train_f1']:.2f} after {numbers['epochs']} epochs at lr={numbers['lr']:g}"
+        said = f"train F1 {numbers['train_f1']:.2f} after {numbers['epochs']} epochs at lr={short(numbers['lr'])}"
         if not numbers["nominated"]:
             return self.cleared(numbers, f"{said}: what it was shown, it has learnt")
         repair = numbers["repair"]
