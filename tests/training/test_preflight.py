@@ -191,7 +191,7 @@ def test_train_prints_the_loud_lines_before_its_table(
     assert launched.wait() == 0
     lines = launched.printed.splitlines()
     assert lines[0].startswith("before training: the first step moves an activation by 1,")
-    assert lines[0].endswith("; try lr=0.003")
+    assert lines[0].endswith("; try lr=3e-3")
     assert not any(line.startswith("before training") for line in lines[1:])
 
 
