@@ -1,6 +1,7 @@
 """Every shipped configuration, found by listing conf/, goes through fit, test and predict on tiny data.
 
-A new file in conf/ is tested by itself; a new data source needs a maker of tiny data in ``DATA``.
+A new file in conf/ is tested by itself; a new data source needs a maker of tiny data in ``DATA``, a new
+front-end or model its tiny settings in ``FEATURES`` or ``MODELS``.
 """
 
 from __future__ import annotations
@@ -128,8 +129,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")
 
 
-SMALL = ["features.sample_rate=8000", "features.n_fft=512", "features.hop_length=256", "features.n_mels=8"]
-TINY = [*SMALL, "features.target_length=20", "epochs=2"]
+MEL = ("sample_rate=8000", "n_fft=512", "hop_length=256", "n_mels=8", "target_length=20")
+FEATURES: dict[str, list[str]] = {
+    "mel": [f"features.{word}" for word in MEL],
+    "waveform": ["features.sample_rate=8000", "features.seconds=0.5"],
+}
+MODELS: dict[str, list[str]] = {"audio_classifier": ["model.hidden=16"], "linear": []}
 
 
 @pytest.mark.parametrize("choice", [*choices(), "features.engine=librosa"])
@@ -140,9 +145,8 @@ def test_configuration_goes_through_fit_test_and_predict(
     data = option if group == "data" else "csv"
     overrides = [*data_for(data), *([choice] if group != "data" else []), f"paths.cache={tiny_cache}"]
     if group != "experiment":  # an experiment's own settings stand
-        overrides += TINY
-    if choice != "model=linear":
-        overrides.append("model.hidden=16")
+        overrides += [*FEATURES[option if group == "features" else "mel"], "epochs=2"]
+    overrides += MODELS[option if group == "model" else "audio_classifier"]
     config = load_config(overrides)
     run = fit(config, outputs / run_name(config))
 

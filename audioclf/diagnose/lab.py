@@ -33,6 +33,7 @@ from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.extract import extract
 from audioclf.features.frontend import front_end_settings
+from audioclf.features.mel import shown_as
 from audioclf.features.store import FeatureStore
 from audioclf.files import replacing
 from audioclf.runs.folder import LAYOUT, RunFolder
@@ -346,6 +347,15 @@ class Lab:
         if kind == "flat":
             return reference.flattened(pool.features)
         return reference.pooled(self.plain_features(pool) if kind == "audio" else pool.features)
+
+    @property
+    def mel(self) -> MelConfig:
+        """Of :meth:`spectrograms`."""
+        return shown_as(self.config.features)
+
+    def spectrograms(self, pool: Pool) -> torch.Tensor:
+        """Mel-spectrograms ``[N, n_mels, frames]`` of some clips: the run's features, or the default where they are none."""
+        return pool.features if self.mel is self.config.features else self.plain_features(pool)
 
     def plain_features(self, pool: Pool) -> torch.Tensor:
         """The default mel-spectrogram (64 bands, 22,050 Hz, 5 s, dB) of some clips, whatever the run's features are."""

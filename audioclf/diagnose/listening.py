@@ -13,7 +13,7 @@ import soxr
 import torch
 
 from audioclf.clips.clip import Clip
-from audioclf.config import MelConfig
+from audioclf.config import FeaturesConfig
 from audioclf.diagnose.figures import log_softmax
 from audioclf.diagnose.lab import Lab
 from audioclf.training.scores import FloatArray
@@ -31,7 +31,7 @@ class Mistake:
         taken_for: the predicted class.
         sure: probability of that class.
         right: probability of the clip's own class.
-        features: what the model saw of it, as the front-end gave it.
+        features: its spectrogram ``[bands, frames]``, as the model saw it where it sees spectrograms.
     """
 
     clip: Clip
@@ -50,15 +50,17 @@ def worst_mistakes(lab: Lab, most: int) -> list[Mistake]:
     chances = log_softmax(np.nan_to_num(logits, posinf=1e30, neginf=-1e30))
     predicted, right = chances.argmax(1), chances[np.arange(len(pool)), pool.targets]
     wrong = np.flatnonzero(predicted != pool.targets)
+    wrong = wrong[np.argsort(right[wrong], kind="stable")][:most]
+    shown = lab.spectrograms(pool.take(wrong))
     return [
         Mistake(
             clip=pool.clips[i],
             taken_for=pool.classes[predicted[i]],
             sure=float(np.exp(chances[i].max())),
             right=float(np.exp(right[i])),
-            features=pool.features[i],
+            features=shown[place],
         )
-        for i in wrong[np.argsort(right[wrong], kind="stable")][:most]
+        for place, i in enumerate(wrong)
     ]
 
 
@@ -91,7 +93,7 @@ def sound(lab: Lab, clip: Clip) -> bytes | None:
     return buffer.getvalue()
 
 
-def seen_part(samples: FloatArray, rate: int, config: MelConfig) -> FloatArray:
-    """The samples ``[n]`` that reach the model: the middle of a clip longer than ``target_length`` frames, else all."""
-    seen = round(config.target_length * config.hop_length / config.sample_rate * rate)
+def seen_part(samples: FloatArray, rate: int, config: FeaturesConfig) -> FloatArray:
+    """The samples ``[n]`` that reach the model: the middle of a clip that is longer than they take, else all."""
+    seen = round(config.seconds * rate)
     return samples[max(len(samples) - seen, 0) // 2 :][:seen]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from audioclf.config import FeaturesConfig
+from audioclf.config import FeaturesConfig, WaveformConfig
 from audioclf.features.frontend import FrontEnd
 from audioclf.features.mel import LibrosaMel, TorchaudioMel
+from audioclf.features.waveform import Waveform
 
 
 def build_front_end(config: FeaturesConfig) -> FrontEnd:
@@ -13,4 +14,6 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
     Raises:
         UserError: settings that leave a mel band without any FFT bin.
     """
+    if isinstance(config, WaveformConfig):
+        return Waveform(config)
     return LibrosaMel(config) if config.engine == "librosa" else TorchaudioMel(config)

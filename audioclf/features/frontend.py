@@ -16,13 +16,11 @@ class FrontEnd(nn.Module):
     """Turns waveforms into features; nothing in it is learnt from the data.
 
     Attributes:
-        name: the front-end's name in the configuration.
         version: raised whenever the same waveform would give other features; part of the feature store's key.
         sample_rate: rate of the waveforms it takes, in Hz.
         output_shape: shape of one clip's features.
     """
 
-    name: str
     version: str
     sample_rate: int
     output_shape: tuple[int, ...]
@@ -34,6 +32,14 @@ class FrontEnd(nn.Module):
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *output_shape]``, float32, of waveforms ``[B, n]`` that :meth:`fit_length` made."""
         raise NotImplementedError
+
+
+def centred(waveform: torch.Tensor, samples: int) -> torch.Tensor:
+    """Waveform ``[n]`` padded with silence at its end, or cropped to its centre, to ``[samples]``."""
+    surplus = waveform.shape[-1] - samples
+    if surplus > 0:
+        return waveform[surplus // 2 :][:samples]
+    return torch.nn.functional.pad(waveform, (0, -surplus))
 
 
 def front_end_settings(config: FeaturesConfig, version: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import torchaudio
 
-from audioclf.config import MelConfig
+from audioclf.config import FeaturesConfig, MelConfig
 from audioclf.errors import UserError
-from audioclf.features.frontend import FrontEnd
+from audioclf.features.frontend import FrontEnd, centred
 
 POWER_FLOOR = 1e-10  # -100 dB: librosa.power_to_db's amin
 
@@ -32,7 +32,6 @@ class Mel(FrontEnd):
         UserError: a mel band is so narrow that it holds no FFT bin.
     """
 
-    name = "mel"
     version = "1"
     filters: torch.Tensor
 
@@ -49,11 +48,7 @@ class Mel(FrontEnd):
 
         Padding does not change the frames that are there: beyond its ends a waveform is taken as silent anyway.
         """
-        needed = samples_needed(self.config)
-        surplus = waveform.shape[-1] - needed
-        if surplus > 0:
-            return waveform[surplus // 2 :][:needed]
-        return torch.nn.functional.pad(waveform, (0, -surplus))
+        return centred(waveform, samples_needed(self.config))
 
 
 class TorchaudioMel(Mel):
@@ -100,6 +95,11 @@ class LibrosaMel(Mel):
         if config.scale == "db":
             mels = [librosa.power_to_db(mel, ref=1.0, amin=POWER_FLOOR, top_db=None) for mel in mels]
         return torch.from_numpy(np.stack(mels).astype(np.float32))
+
+
+def shown_as(config: FeaturesConfig) -> MelConfig:
+    """The spectrogram that people are shown of a clip: the model's own features, or the default where those are none."""
+    return config if isinstance(config, MelConfig) else MelConfig.model_validate({"name": "mel"})
 
 
 def samples_needed(config: MelConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -13,7 +14,7 @@ class Standardise(torch.nn.Module):
     """``(x - mean) / std`` with constants that travel with the model's weights.
 
     Args:
-        mean: broadcastable to ``[n_mels, frames]``.
+        mean: broadcastable to one clip's features.
         std: likewise, > 0.
     """
 
@@ -26,13 +27,13 @@ class Standardise(torch.nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalised features, ``[B, n_mels, frames]`` like its input."""
+        """Normalised features, ``[B, *shape]`` like its input."""
         return (features - self.mean) / self.std
 
     @classmethod
     def identity(cls, kind: str, shape: tuple[int, ...]) -> Standardise:
         """A module of the right shape that changes nothing: to be filled from a checkpoint, or for ``none``."""
-        size = (shape[0], 1) if kind == "per_band" else (1, 1)
+        size = _size(kind, shape)
         return cls(torch.zeros(size), torch.ones(size))
 
     @classmethod
@@ -41,17 +42,19 @@ class Standardise(torch.nn.Module):
 
         Args:
             kind: ``none`` (changes nothing), ``global`` (one mean and standard deviation) or ``per_band`` (one for
-                each mel band).
-            batches: features ``[B, n_mels, frames]`` of the training split.
+                each mel band, or each dimension of an embedding: all axes but the last, which is time; of features
+                with one axis, each of its places).
+            batches: features ``[B, *shape]`` of the training split.
             shape: shape of one clip's features.
         """
         if kind == "none":
             return cls.identity(kind, shape)
-        over = (0, 2) if kind == "per_band" else (0, 1, 2)
+        size = _size(kind, shape)
+        over = tuple(axis for axis, places in enumerate((1, *size)) if places == 1)
         count, mean, m2 = 0.0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         for batch in batches:  # Chan, Golub and LeVeque (1983): combine means and squared deviations of parts
             part = batch.double()
-            n = part.numel() / (part.shape[1] if kind == "per_band" else 1)
+            n = part.numel() / math.prod(size)
             part_mean = part.mean(over)
             part_m2 = part.var(over, unbiased=False) * n
             delta, total = part_mean - mean, count + n
@@ -60,4 +63,11 @@ class Standardise(torch.nn.Module):
             count = total
         std = (m2 / count).sqrt()
         std = torch.where(std < MIN_STD, torch.ones_like(std), std)
-        return cls(mean.float().reshape(-1, 1), std.float().reshape(-1, 1))
+        return cls(mean.float().reshape(size), std.float().reshape(size))
+
+
+def _size(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the statistics: 1 along each axis that they are taken over."""
+    if kind != "per_band":
+        return (1,) * len(shape)
+    return shape if len(shape) == 1 else (*shape[:-1], 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -10,24 +13,23 @@ class AudioClassifier(nn.Module):
     """Flatten → ``fc1`` → ReLU → ``fc2``.
 
     Args:
-        n_mels: mel bands.
-        target_length: frames.
+        input_shape: shape of one clip's features, e.g. ``(n_mels, target_length)``.
         num_classes: classes K.
         hidden: units of ``fc1``.
     """
 
-    def __init__(self, n_mels: int, target_length: int, num_classes: int, hidden: int = 512) -> None:
+    def __init__(self, input_shape: Sequence[int], num_classes: int, hidden: int = 512) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(n_mels * target_length, hidden)
+        self.fc1 = nn.Linear(math.prod(input_shape), hidden)
         self.relu = nn.ReLU()
         self.fc2 = nn.Linear(hidden, num_classes)
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
-        """Features ``[B, n_mels, target_length]`` → the activations behind ``fc1``, ``[B, hidden]``, >= 0."""
+        """Features ``[B, *input_shape]`` → the activations behind ``fc1``, ``[B, hidden]``, >= 0."""
         activations: torch.Tensor = self.relu(self.fc1(features.flatten(1)))
         return activations
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features ``[B, n_mels, target_length]`` → logits ``[B, K]``."""
+        """Features ``[B, *input_shape]`` → logits ``[B, K]``."""
         logits: torch.Tensor = self.fc2(self.embed(features))
         return logits

@@ -19,5 +19,4 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], num_classes: 
     """
     if isinstance(config, LinearConfig):
         return Linear(input_shape, num_classes)
-    n_mels, target_length = input_shape
-    return AudioClassifier(n_mels, target_length, num_classes, config.hidden)
+    return AudioClassifier(input_shape, num_classes, config.hidden)

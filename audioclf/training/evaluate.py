@@ -13,6 +13,7 @@ import torch
 from audioclf.config import SPLITS, Config
 from audioclf.data import AudioDataModule
 from audioclf.features.extract import load_waveform
+from audioclf.features.mel import TorchaudioMel, shown_as
 from audioclf.files import replacing
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import ClassifierModule
@@ -116,16 +117,25 @@ def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor
     targets = data.datasets["test"].targets
     confidence, predicted = logits.softmax(1).max(1)
     wrong = [i for i in confidence.argsort(descending=True).tolist() if predicted[i] != targets[i]][:SHOWN_ERRORS]
-    features = config.features
+    mel = shown_as(config.features)
+    front_end = TorchaudioMel(mel)
+
+    def spectrogram(i: int) -> torch.Tensor:
+        if mel is config.features:
+            return data.datasets["test"][i][0][0]
+        waveform = load_waveform(data.audio, data.splits.test[i].audio_key, mel.sample_rate)
+        features: torch.Tensor = front_end(front_end.fit_length(waveform)[None])
+        return features[0]
+
     return [
         ErrorExample(
             title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
-            features=data.datasets["test"][i][0][0].numpy(),
+            features=spectrogram(i).numpy(),
             samples=_heard(data, i).clamp(-1, 1).numpy(),
-            rate=features.sample_rate,
-            seconds=features.target_length * features.hop_length / features.sample_rate,
-            hertz=(features.f_min, features.f_max or features.sample_rate / 2),
-            unit="dB" if features.scale == "db" else "power",
+            rate=data.front_end.sample_rate,
+            seconds=mel.seconds,
+            hertz=(mel.f_min, mel.f_max or mel.sample_rate / 2),
+            unit="dB" if mel.scale == "db" else "power",
         )
         for i in wrong
     ]

@@ -13,7 +13,7 @@ from audioclf.models.linear import Linear
 
 
 def test_audio_classifier_has_the_reports_layers_and_no_others() -> None:
-    model = AudioClassifier(n_mels=128, target_length=216, num_classes=10)
+    model = AudioClassifier(input_shape=(128, 216), num_classes=10)
     assert {name: type(layer) for name, layer in model.named_children()} == {
         "fc1": nn.Linear,
         "relu": nn.ReLU,
@@ -30,7 +30,7 @@ def test_audio_classifier_has_the_reports_layers_and_no_others() -> None:
 
 def test_audio_classifier_computes_fc2_of_relu_of_fc1_of_the_flattened_features() -> None:
     torch.manual_seed(0)
-    model = AudioClassifier(n_mels=3, target_length=4, num_classes=5, hidden=6)
+    model = AudioClassifier(input_shape=(3, 4), num_classes=5, hidden=6)
     features = torch.randn(7, 3, 4)
     by_hand = torch.clamp(features.reshape(7, 12) @ model.fc1.weight.T + model.fc1.bias, min=0)
     assert torch.allclose(model.embed(features), by_hand, atol=1e-6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from audioclf.config import MelConfig
+from audioclf.config import FeaturesConfig, MelConfig
 from audioclf.diagnose import reference
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.probe import Probe
@@ -76,7 +76,7 @@ class FeaturesWeak(Probe):
         ]
         if numbers["compared"]:
             evidence.append(f"{numbers['compared']} stored features are what their audio gives")
-        mend = words(numbers["default"]) or "another front-end: these are the default settings"
+        mend = words(numbers["default"]) or "another front-end, e.g. features=mel in its default settings"
         return self.convict(numbers, gap, limits, evidence, mend)
 
 
@@ -99,8 +99,10 @@ def differing(stored: torch.Tensor, fresh: torch.Tensor) -> np.ndarray:
     return np.asarray((distance > TOLERANCE * fresh.flatten(1).std(1).clamp(min=1e-6)).numpy())
 
 
-def unlike_default(features: MelConfig) -> dict[str, Any]:
+def unlike_default(features: FeaturesConfig) -> dict[str, Any]:
     """What makes the run's features the default ones, which the audio probe read: dotted keys and their values."""
+    if not isinstance(features, MelConfig):
+        return {}
     default = MelConfig.model_validate({"name": "mel"})
     content = default.model_dump(exclude={"engine", "normalisation", "storage"})
     return {f"features.{key}": value for key, value in content.items() if getattr(features, key) != value}

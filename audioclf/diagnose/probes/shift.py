@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audioclf.config import Config
+from audioclf.config import MelConfig
 from audioclf.diagnose.held_out import in_split, score_test
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.trial import Trial, effect, predict
@@ -49,11 +49,11 @@ class Shift(Probe):
         is_test = in_split(lab, "test")
         auc, told = told_apart(lab.probe_columns("pooled", whole), is_test, whole.targets, whole.groups)
         lab.note("sounds_like_test", [float(value) for value in told])
-        bands = band_levels(test.features, lab.config) - band_levels(lab.pool.features, lab.config)
+        bands = band_levels(lab.spectrograms(test), lab.mel) - band_levels(lab.spectrograms(lab.pool), lab.mel)
         numbers: Numbers = {
             "nominated": bool(auc >= APART),
             "auc": auc,
-            "band_hz": centres(lab.config).round(1).tolist(),
+            "band_hz": centres(lab.mel).round(1).tolist(),
             "band_db": bands.round(2).tolist(),
         }
         if numbers["nominated"]:
@@ -126,22 +126,22 @@ def told_apart(
 
 
 def aligned(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Features ``[N, n_mels, frames]`` with the mean and standard deviation per band of others; labels are not used."""
-    over = (0, features.ndim - 1)
+    """Features ``[N, *shape]`` with the mean and standard deviation per band of others; labels are not used."""
+    over = (0, features.ndim - 1) if features.ndim > 2 else (0,)
     mean, std = features.mean(over, keepdim=True), features.std(over, keepdim=True).clamp(min=MIN_STD)
     return (features - mean) / std * like.std(over, keepdim=True) + like.mean(over, keepdim=True)
 
 
-def band_levels(features: torch.Tensor, config: Config) -> FloatArray:
+def band_levels(features: torch.Tensor, config: MelConfig) -> FloatArray:
     """Mean level of each band ``[n_mels]``, in dB."""
-    decibel = features if config.features.scale == "db" else 10 * features.clamp(min=POWER_FLOOR).log10()
+    decibel = features if config.scale == "db" else 10 * features.clamp(min=POWER_FLOOR).log10()
     return np.asarray(decibel.double().mean((0, 2)).numpy())
 
 
-def centres(config: Config) -> FloatArray:
+def centres(config: MelConfig) -> FloatArray:
     """Centre frequency of each band ``[n_mels]``, in Hz."""
-    top = config.features.f_max or config.features.sample_rate / 2
-    return np.asarray(librosa.mel_frequencies(config.features.n_mels + 2, fmin=config.features.f_min, fmax=top)[1:-1])
+    top = config.f_max or config.sample_rate / 2
+    return np.asarray(librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=top)[1:-1])
 
 
 def differences(hertz: list[float], decibel: list[float]) -> list[str]:

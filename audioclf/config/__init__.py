@@ -1,0 +1,49 @@
+"""The typed schema of ``conf/``: every key, its type, unit and range, checked before anything is loaded.
+
+Hydra composes the files; this package says what may stand in them. A field marked with :data:`NOT_IDENTITY` cannot
+change a run's numbers (a path, a progress bar) and is left out of the run's identity.
+"""
+
+from audioclf.config.config import Config, check_paths, explain, keys_of, parse_config, section_names, unknown_key
+from audioclf.config.data import CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinkColumns, LinksData
+from audioclf.config.features import Axes, FeaturesConfig, MelConfig, WaveformConfig
+from audioclf.config.model import AudioClassifierConfig, LinearConfig, ModelConfig
+from audioclf.config.section import NOT_IDENTITY, SPLITS, Launcher, Section
+from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
+from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
+
+__all__ = [
+    "NOT_IDENTITY",
+    "SPLITS",
+    "AudioClassifierConfig",
+    "Axes",
+    "Config",
+    "CsvData",
+    "Data",
+    "DataConfig",
+    "DemoData",
+    "DiagnoseConfig",
+    "EscData",
+    "FeaturesConfig",
+    "FetchConfig",
+    "FolderData",
+    "Launcher",
+    "LinearConfig",
+    "LinkColumns",
+    "LinksData",
+    "LossConfig",
+    "MelConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PathsConfig",
+    "SearchConfig",
+    "Section",
+    "TrainerConfig",
+    "WaveformConfig",
+    "check_paths",
+    "explain",
+    "keys_of",
+    "parse_config",
+    "section_names",
+    "unknown_key",
+]

@@ -1,0 +1,43 @@
+"""How a run is trained: ``loss``, ``optimizer``, ``trainer``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from audioclf.config.section import NOT_IDENTITY, Section
+
+
+class LossConfig(Section):
+    """Cross-entropy over the classes."""
+
+    name: Literal["cross_entropy"]
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class OptimizerConfig(Section):
+    """Adam; its learning rate is the top-level ``lr`` and stands nowhere else."""
+
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: lr falls to 0 over the run's epochs, which then share no trajectory"
+    )
+
+
+class TrainerConfig(Section):
+    """How a run is carried out."""
+
+    select: Literal["best", "last"] = Field(
+        "best", description="weights that are tested: best val macro-F1, or the last epoch's"
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
+    checkpoint_every_s: float = Field(
+        15.0, ge=0, description="least time between checkpoints [s]", json_schema_extra=NOT_IDENTITY
+    )
+    keep_state: bool = Field(
+        True,
+        description="keep what a finished run needs to go on to more epochs: four fifths of its disk space",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    tensorboard: bool = Field(True, json_schema_extra=NOT_IDENTITY)
