@@ -4,10 +4,11 @@ Hydra composes the files; this package says what may stand in them. A field mark
 change a run's numbers (a path, a progress bar) and is left out of the run's identity.
 """
 
+from audioclf.config.augment import AugmentConfig
 from audioclf.config.config import Config, check_paths, explain, keys_of, parse_config, section_names, unknown_key
 from audioclf.config.data import CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinkColumns, LinksData
 from audioclf.config.features import Axes, FeaturesConfig, MelConfig, WaveformConfig
-from audioclf.config.model import AudioClassifierConfig, LinearConfig, ModelConfig
+from audioclf.config.model import AttentionPoolConfig, AudioClassifierConfig, CnnConfig, LinearConfig, ModelConfig
 from audioclf.config.section import NOT_IDENTITY, SPLITS, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
@@ -15,8 +16,11 @@ from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, Searc
 __all__ = [
     "NOT_IDENTITY",
     "SPLITS",
+    "AttentionPoolConfig",
     "AudioClassifierConfig",
+    "AugmentConfig",
     "Axes",
+    "CnnConfig",
     "Config",
     "CsvData",
     "Data",

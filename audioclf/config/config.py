@@ -8,8 +8,10 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
+from audioclf.config.augment import AugmentConfig
 from audioclf.config.data import CsvData, DataConfig, EscData, FolderData, LinksData
 from audioclf.config.features import FeaturesConfig
+from audioclf.config.fits import check_fit
 from audioclf.config.model import ModelConfig
 from audioclf.config.section import NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
@@ -52,6 +54,7 @@ class Config(Section):
     data: DataConfig
     features: FeaturesConfig
     model: ModelConfig
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
     loss: LossConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
@@ -70,10 +73,10 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
         typed: the overrides as the user typed them (key → text), so that an error shows ``epochs=1e2`` and not 100.0.
 
     Raises:
-        UserError: one line for each key that is wrong.
+        UserError: one line for each key that is wrong, or what does not go together.
     """
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
         lines, hints = [], []
         for fault in error.errors():
@@ -81,6 +84,8 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
             lines.append(line)
             hints += [hint] if hint else []
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
+    check_fit(config.features, config.model, config.augment)
+    return config
 
 
 def unknown_key(key: str, value: object, known: Sequence[str]) -> UserError:

@@ -41,14 +41,14 @@ def identity(config: Config) -> str:
 def trajectory(config: Config) -> str:
     """The same for runs that differ in ``epochs`` alone and so pass through the same weights, epoch by epoch.
 
-    Where the learning rate's schedule depends on ``epochs``, no other run has it.
+    Where the learning rate's schedule depends on ``epochs``, or a run may stop before them, no other run has it.
     """
     return identity(config.model_copy(update={"epochs": 1}) if shares_epochs(config) else config)
 
 
 def shares_epochs(config: Config) -> bool:
     """Whether a run of more epochs begins with this one."""
-    return config.optimizer.schedule == "constant"
+    return config.optimizer.schedule == "constant" and config.trainer.patience is None
 
 
 def run_name(config: Config) -> str:

@@ -16,6 +16,8 @@ from audioclf.config import Config, LossConfig, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
+from audioclf.training.augment import Augment
+from audioclf.training.optimizers import build_optimizer
 from audioclf.training.scores import scores
 
 
@@ -45,7 +47,8 @@ class ClassifierModule(pl.LightningModule):
         shape = tuple(feature_shape)
         kind = self.config.features.normalisation
         self.standardise = standardise or Standardise.identity(kind, shape)
-        self.model = build_model(self.config.model, shape, len(classes))
+        self.augment = Augment(self.config.augment, self.config.features, len(classes))
+        self.model = build_model(self.config.model, shape, len(classes), self.config.features.axes)
         self.loss = build_loss(self.config.loss)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
         self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
@@ -59,8 +62,26 @@ class ClassifierModule(pl.LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """One step's loss; the epoch's train metrics are of the weights as they changed from step to step."""
-        return self._step(batch, "fit")
+        """One step's loss; the epoch's train metrics are of the weights as they changed from step to step.
+
+        They are of the clips as training saw them: where it augments, of harder ones than ``result.json``'s are.
+        """
+        features, targets, _ = batch
+        loss, logits = self.training_loss(features, targets)
+        self._count("fit", loss, logits, targets)
+        return loss
+
+    def training_loss(self, features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and logits ``[B, K]`` of a training batch: the only place where clips are augmented.
+
+        Args:
+            features: as the front-end gives them, ``[B, *feature_shape]``.
+            targets: class indices ``[B]``.
+        """
+        inputs, mixed = self.augment(features, targets, self.standardise)
+        logits = self.model(inputs)
+        loss: torch.Tensor = self.loss(logits, mixed)
+        return loss, logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collects one batch of val."""
@@ -88,25 +109,21 @@ class ClassifierModule(pl.LightningModule):
         self._log_epoch("test", "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, fused: on the CPU too, where one fused pass halves the memory traffic of a step."""
-        optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=self.config.lr,
-            weight_decay=self.config.optimizer.weight_decay,
-            fused=all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self.model.parameters()),
-        )
-        if self.config.optimizer.schedule == "constant":
-            return optimizer
-        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.config.epochs)]
+        """Adam with the configured schedule."""
+        steps = int(self.trainer.estimated_stepping_batches) if self.config.optimizer.by_step else 1
+        optimizer, schedules = build_optimizer(self.model, self.config, max(1, steps // self.config.epochs))
+        return ([optimizer], [dict(schedule) for schedule in schedules]) if schedules else optimizer
 
     def _step(self, batch: Batch, stage: str) -> torch.Tensor:
         features, targets, _ = batch
         logits = self(features)
         loss: torch.Tensor = self.loss(logits, targets)
-        detached = logits.detach()
-        _update(self.loss_sum[stage], loss.detach() * len(targets))
-        _update(self.confusion[stage], detached.argmax(1), targets)
+        self._count(stage, loss, logits, targets)
         return loss
+
+    def _count(self, stage: str, loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        _update(self.loss_sum[stage], loss.detach() * len(targets))
+        _update(self.confusion[stage], logits.detach().argmax(1), targets)
 
     def _log_epoch(self, stage: str, name: str) -> None:
         loss, confusion = self.loss_sum[stage], self.confusion[stage]
