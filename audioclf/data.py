@@ -12,7 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from audioclf.audio.importer import import_clips
 from audioclf.audio.ledger import Ledger, LedgerRow, State
@@ -92,6 +93,39 @@ class EpochShuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         yield from torch.randperm(self.size, generator=generator).tolist()
+
+
+class Share(Sampler[int]):
+    """The part of an order that this process takes, of several that train one model together.
+
+    In training all parts are of one size, since none can step alone: up to one clip less than there are processes is
+    left out, another one in each epoch. Elsewhere each clip is served once, or all of them to every process where there
+    are too few: scores of the same clips several times over are the same.
+
+    Args:
+        order: the whole order.
+        equal: whether all parts are of one size.
+    """
+
+    def __init__(self, order: Sampler[int], equal: bool) -> None:
+        self.order, self.equal = order, equal
+        self.rank, self.parts = distributed.get_rank(), distributed.get_world_size()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._part(range(len(self.order))))  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._part(list(self.order))
+
+    def _part(self, order: Sequence[int]) -> Sequence[int]:
+        if self.equal:
+            return order[: len(order) // self.parts * self.parts][self.rank :: self.parts]
+        return order[self.rank :: self.parts] if len(order) >= self.parts else order
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -321,10 +355,12 @@ class AudioDataModule(pl.LightningDataModule):
         return report.status.open
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
+        order: Sampler[int] = sampler or SequentialSampler(dataset)
+        parts = distributed.get_world_size() if distributed.is_initialized() else 1
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_size=self.batch_size // parts,
+            sampler=Share(order, equal=sampler is not None) if parts > 1 else order,
             collate_fn=as_it_is,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: a loader draws a number for its workers, also where it has none

@@ -25,11 +25,19 @@ class AugmentConfig(Section):
     }
 
     gain: float = Field(0.0, ge=0, le=60, description="louder or softer by at most this [dB]")
-    time_shift: float = Field(0.0, ge=0, le=1, description="moved in time by at most this share of the clip, around its end")
-    noise: float = Field(0.0, ge=0, description="white noise, at most this multiple of the clip's own standard deviation")
-    time_mask: int = Field(0, ge=0, description="SpecAugment: two stretches of at most this length are blanked [frames]")
+    time_shift: float = Field(
+        0.0, ge=0, le=1, description="moved in time by at most this share of the clip, around its end"
+    )
+    noise: float = Field(
+        0.0, ge=0, description="white noise, at most this multiple of the clip's own standard deviation"
+    )
+    time_mask: int = Field(
+        0, ge=0, description="SpecAugment: two stretches of at most this length are blanked [frames]"
+    )
     freq_mask: int = Field(0, ge=0, description="SpecAugment: two ranges of at most this width are blanked [bands]")
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution: clips are mixed in pairs, labels too")
+    mixup: float = Field(
+        0.0, ge=0, description="alpha of mixup's Beta distribution: clips are mixed in pairs, labels too"
+    )
 
     @property
     def on(self) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from audioclf.config.augment import AugmentConfig
 from audioclf.config.data import CsvData, DataConfig, EscData, FolderData, LinksData
 from audioclf.config.features import FeaturesConfig
-from audioclf.config.fits import check_fit
+from audioclf.config.fits import check_batch, check_fit
 from audioclf.config.model import ModelConfig
 from audioclf.config.section import NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
@@ -54,7 +54,7 @@ class Config(Section):
     data: DataConfig
     features: FeaturesConfig
     model: ModelConfig
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    augment: AugmentConfig = Field(default_factory=lambda: AugmentConfig.model_validate({}))
     loss: LossConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
@@ -85,6 +85,7 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
             hints += [hint] if hint else []
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
     check_fit(config.features, config.model, config.augment)
+    check_batch(config.batch_size, config.trainer)
     return config
 
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from audioclf.config.augment import AugmentConfig
 from audioclf.config.features import FeaturesConfig
 from audioclf.config.model import ModelConfig
+from audioclf.config.training import TrainerConfig
 from audioclf.errors import UserError
+
+
+def check_batch(batch_size: int, trainer: TrainerConfig) -> None:
+    """Checks that several devices can share a batch.
+
+    Raises:
+        UserError: they cannot; with a size that they can.
+    """
+    devices = trainer.devices
+    if batch_size % devices:
+        raise UserError(
+            f"batch_size={batch_size}: trainer.devices={devices} share it; expected a multiple of {devices}",
+            f"write batch_size={max(1, batch_size // devices) * devices}",
+        )
 
 
 def check_fit(features: FeaturesConfig, model: ModelConfig, augment: AugmentConfig) -> None:

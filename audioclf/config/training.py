@@ -53,6 +53,10 @@ class TrainerConfig(Section):
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of a step's gradient; null: any")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
+    devices: int = Field(1, ge=1, description="GPUs, or processes on the CPU, that share each batch, one machine")
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = Field(
+        "auto", description="of several devices, Lightning's; auto: ddp", json_schema_extra=NOT_IDENTITY
+    )
     checkpoint_every_s: float = Field(
         15.0, ge=0, description="least time between checkpoints [s]", json_schema_extra=NOT_IDENTITY
     )

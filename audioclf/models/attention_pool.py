@@ -37,7 +37,8 @@ class AttentionPool(nn.Module):
         """Features ``[B, D, T]`` → the moments' mean as the heads weigh it, ``[B, H]``."""
         moments = self._moments(features)
         parts = moments.unflatten(2, (self.attend.out_features, -1))  # [B, T, heads, H / heads]
-        return (parts * self._weights(moments)[..., None]).sum(1).flatten(1)
+        embedding: torch.Tensor = (parts * self._weights(moments)[..., None]).sum(1).flatten(1)
+        return embedding
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features ``[B, D, T]`` → logits ``[B, K]``."""

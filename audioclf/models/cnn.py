@@ -27,15 +27,15 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        size, channels = tuple(input_shape), 1
+        (bands, frames), channels = input_shape, 1
         for block in range(blocks):
             wider = width * 2**block
             layers += [nn.Conv2d(channels, wider, 3, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
-            halve = tuple(min(2, places) for places in size)
+            halve = min(2, bands), min(2, frames)
             layers.append(nn.AvgPool2d(halve))
-            size, channels = tuple(places // by for places, by in zip(size, halve, strict=True)), wider
+            bands, frames, channels = bands // halve[0], frames // halve[1], wider
         # Channels last: oneDNN's convolutions read them in that order.
-        self.blocks = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.blocks = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
 

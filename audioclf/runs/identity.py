@@ -41,14 +41,16 @@ def identity(config: Config) -> str:
 def trajectory(config: Config) -> str:
     """The same for runs that differ in ``epochs`` alone and so pass through the same weights, epoch by epoch.
 
-    Where the learning rate's schedule depends on ``epochs``, or a run may stop before them, no other run has it.
+    Where the learning rate's schedule depends on ``epochs``, a run may stop before them, or several devices train it
+    (which write nothing down on the way), no other run has it.
     """
     return identity(config.model_copy(update={"epochs": 1}) if shares_epochs(config) else config)
 
 
 def shares_epochs(config: Config) -> bool:
     """Whether a run of more epochs begins with this one."""
-    return config.optimizer.schedule == "constant" and config.trainer.patience is None
+    trainer = config.trainer
+    return config.optimizer.schedule == "constant" and trainer.patience is None and trainer.devices == 1
 
 
 def run_name(config: Config) -> str:

@@ -112,7 +112,10 @@ class ClassifierModule(pl.LightningModule):
         """Adam with the configured schedule."""
         steps = int(self.trainer.estimated_stepping_batches) if self.config.optimizer.by_step else 1
         optimizer, schedules = build_optimizer(self.model, self.config, max(1, steps // self.config.epochs))
-        return ([optimizer], [dict(schedule) for schedule in schedules]) if schedules else optimizer
+        if not schedules:
+            return optimizer
+        several: Any = [optimizer], [dict(schedule) for schedule in schedules]
+        return several
 
     def _step(self, batch: Batch, stage: str) -> torch.Tensor:
         features, targets, _ = batch

@@ -37,7 +37,9 @@ def print_run(run: Run) -> None:
     worst, scores = min(((n, s) for n, s in test["per_class"].items() if s["support"]), key=lambda item: item[1]["f1"])
     console.print(f"worst class: {worst}, F1 {scores['f1']:.3f} ({scores['support']} test clips)", markup=False)
     picked = "best val F1" if result["select"] == "best" else "the last"
-    console.print(f"tested weights: epoch {result['selected_epoch']} of {result['epochs']} ({picked})", markup=False)
+    done = result.get("trained_epochs", result["epochs"])
+    early = f", stopped early: {result['epochs']} were asked for" if done < result["epochs"] else ""
+    console.print(f"tested weights: epoch {result['selected_epoch']} of {done} ({picked}){early}", markup=False)
     if run.reused:
         console.print("finished before, nothing was trained now; retrain=true trains it again", markup=False)
     console.print(f"written to {run.folder}", markup=False, soft_wrap=True)
