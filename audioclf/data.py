@@ -26,10 +26,11 @@ from audioclf.clips.table import UNLABELLED
 from audioclf.config import DataConfig, FeaturesConfig, FetchConfig, Launcher
 from audioclf.console import console
 from audioclf.errors import UserError
-from audioclf.features.build import build_front_end
+from audioclf.features.build import build_front_end, build_store
 from audioclf.features.extract import extract
-from audioclf.features.frontend import front_end_settings
-from audioclf.features.store import FeatureStore
+from audioclf.features.frontend import FrontEnd
+from audioclf.features.store import FeatureStore, JoinedStore
+from audioclf.features.text import WithText, text_key
 from audioclf.fetch.failures import Reason, class_of
 from audioclf.fetch.fetch import fetch_clips
 from audioclf.fetch.retry import access_of
@@ -45,13 +46,15 @@ class FeatureDataset(Dataset[Batch]):
     """The clips of one split, served a whole batch at a time.
 
     Args:
-        sha256s: each clip's audio, in order.
+        sha256s: what the store calls each clip's features, in order: its audio's sha256, its text's, or both.
         targets: each clip's class index.
         store: where the features lie.
         in_ram: hold them as one tensor; else each batch is read from disk.
     """
 
-    def __init__(self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore, in_ram: bool) -> None:
+    def __init__(
+        self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore | JoinedStore, in_ram: bool
+    ) -> None:
         self.sha256s, self.store = list(sha256s), store
         self.targets = torch.tensor(targets, dtype=torch.long)
         self.features = store.read_all(self.sha256s) if in_ram else None
@@ -192,12 +195,7 @@ class AudioDataModule(pl.LightningDataModule):
         self.cache, self.device = Path(cache), torch.device(device)
         self.front_end = build_front_end(features)
         self.audio = AudioStore(self.cache / "audio")
-        self.feature_store = FeatureStore(
-            self.cache / "features",
-            front_end_settings(features, self.front_end.version),
-            self.front_end.output_shape,
-            features.storage,
-        )
+        self.feature_store = build_store(self.cache / "features", features, self.front_end)
         self.prepared: Prepared | None = None
         self._ready = False
 
@@ -211,14 +209,7 @@ class AudioDataModule(pl.LightningDataModule):
         """
         if self.prepared is None:
             prepared = self._import()
-            extract(
-                {str(row.sha256): row.key for row in prepared.rows.values()},
-                self.audio,
-                self.feature_store,
-                self.front_end,
-                device=self.device,
-                launcher=self.launcher,
-            )
+            self._extract(prepared)
             self.prepared = prepared  # only now: an interrupted extraction is not done
 
     def setup(self, stage: str | None = None) -> None:
@@ -230,25 +221,32 @@ class AudioDataModule(pl.LightningDataModule):
         usable = list(self.prepared.rows)
         self.classes = class_names(usable)
         self.splits = self.prepared.splits
-        sha256s = {clip.id: str(row.sha256) for clip, row in self.prepared.rows.items()}
+        keys = {clip.id: self.feature_key(clip) for clip in usable}
         index = {name: i for i, name in enumerate(self.classes)}
         shape = self.front_end.output_shape
-        size = 4 * len(sha256s) * torch.Size(shape).numel()
+        size = 4 * len(keys) * torch.Size(shape).numel()
         in_ram = size <= self.data.ram_budget_gb * GB
         self.datasets = {
-            name: FeatureDataset(
-                [sha256s[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram
-            )
+            name: FeatureDataset([keys[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram)
             for name, part in self.splits.parts().items()
         }
         self._ready = True
 
+    def feature_key(self, clip: Clip) -> str:
+        """What :attr:`feature_store` calls a clip's features."""
+        assert self.prepared is not None
+        sha256 = str(self.prepared.rows[clip].sha256)
+        if isinstance(self.front_end, WithText):
+            return f"{sha256}+{text_key(clip.annotation)}"
+        return text_key(clip.annotation) if self.front_end.reads_text else sha256
+
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples."""
+        """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples; texts, where read."""
         assert self.prepared is not None
         content = [
             [clip.id, clip.group, clip.label, name, self.prepared.rows[clip].sha256]
+            + ([clip.annotation] if self.front_end.reads_text else [])
             for name, part in self.prepared.splits.parts().items()
             for clip in part
         ]
@@ -344,6 +342,25 @@ class AudioDataModule(pl.LightningDataModule):
             )
         sha256s = {clip.id: str(row.sha256) for clip, row in rows.items()}
         return Prepared(manifest, split_clips(list(rows), self.data, sha256s), rows, skipped, retriable)
+
+    def _extract(self, prepared: Prepared) -> None:
+        """Extracts the features that are missing: of the clips' audio, of what was written about them, or of both."""
+        front_end, store = self.front_end, self.feature_store
+        jobs: list[tuple[dict[str, str], FeatureStore, FrontEnd]] = []
+        audio = {str(row.sha256): row.key for row in prepared.rows.values()}
+        texts = {text_key(clip.annotation): clip.annotation for clip in prepared.rows}
+        if front_end.reads_text and not any(texts.values()):
+            raise UserError(
+                f"features={self.features.name}: {prepared.manifest.table} has no annotations; expected a text for each clip",
+                "a column annotation (data.columns.annotation=COLUMN names another), or features that read audio alone",
+            )
+        if isinstance(store, JoinedStore):
+            assert isinstance(front_end, WithText)
+            jobs = [(audio, store.audio, front_end.audio), (texts, store.text, front_end.text)]
+        else:
+            jobs = [(texts if front_end.reads_text else audio, store, front_end)]
+        for keys, where, maker in jobs:
+            extract(keys, self.audio, where, maker, device=self.device, launcher=self.launcher)
 
     def _fetch(self, links: list[Clip], ledger: Ledger) -> int:
         """Fetches what is missing, where that is wanted; how many clips a later fetch may still bring."""

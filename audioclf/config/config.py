@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from audioclf.config.augment import AugmentConfig
 from audioclf.config.data import CsvData, DataConfig, EscData, FolderData, LinksData
 from audioclf.config.features import FeaturesConfig
-from audioclf.config.fits import check_batch, check_fit
+from audioclf.config.fits import check_devices, check_fit
 from audioclf.config.model import ModelConfig
 from audioclf.config.section import NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
@@ -85,7 +85,7 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
             hints += [hint] if hint else []
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
     check_fit(config.features, config.model, config.augment)
-    check_batch(config.batch_size, config.trainer)
+    check_devices(config.batch_size, config.trainer, config.model)
     return config
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from audioclf.config.augment import AugmentConfig
 from audioclf.config.features import FeaturesConfig
-from audioclf.config.model import ModelConfig
+from audioclf.config.model import FinetuneConfig, ModelConfig
 from audioclf.config.training import TrainerConfig
 from audioclf.errors import UserError
 
 
-def check_batch(batch_size: int, trainer: TrainerConfig) -> None:
-    """Checks that several devices can share a batch.
+def check_devices(batch_size: int, trainer: TrainerConfig, model: ModelConfig) -> None:
+    """Checks that several devices can share a batch, and the model's stages.
 
     Raises:
         UserError: they cannot; with a size that they can.
@@ -20,6 +20,11 @@ def check_batch(batch_size: int, trainer: TrainerConfig) -> None:
         raise UserError(
             f"batch_size={batch_size}: trainer.devices={devices} share it; expected a multiple of {devices}",
             f"write batch_size={max(1, batch_size // devices) * devices}",
+        )
+    if devices > 1 and isinstance(model, FinetuneConfig) and model.unfreeze_epoch:
+        raise UserError(
+            f"model.unfreeze_epoch={model.unfreeze_epoch}: trainer.devices={devices} agree on what they train once, at the beginning",
+            "write model.unfreeze_epoch=0, or trainer.devices=1",
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from audioclf.config.section import Section
+from audioclf.config.section import CONTENT, Section
 
 
 class Model(Section):
@@ -64,6 +64,46 @@ class AttentionPoolConfig(Model):
         return self
 
 
+class FinetuneConfig(Model):
+    """A pretrained encoder, trained further on waveforms: first the layer behind it alone, then it too."""
+
+    axes: ClassVar = (("sample",),)
+    fits: ClassVar = "features=waveform"
+
+    name: Literal["finetune"]
+    bundle: str | None = Field(None, description="name of a Wav2Vec2Bundle in torchaudio.pipelines; or model")
+    weights: str | None = Field(
+        None,
+        json_schema_extra=CONTENT,
+        description="the bundle's file of weights; null: torch hub's cache, or the download",
+    )
+    model: str | None = Field(
+        None, json_schema_extra=CONTENT, description="of transformers: name on the hub, or a folder; or bundle"
+    )
+    revision: str | None = Field(None, description="commit, tag or branch on the hub; null: its main branch")
+    unfreeze_epoch: int = Field(
+        1, ge=0, description="epochs in which the encoder is frozen, before it is trained too; 0: from the beginning"
+    )
+    unfreeze_layers: int | None = Field(
+        None, ge=1, description="its last layers, which are trained then; null: all of it"
+    )
+    layer_decay: float = Field(
+        0.8, gt=0, le=1, description="lr of a layer, as a multiple of that of the layer above it"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of the embedding that is dropped in training")
+
+    @model_validator(mode="after")
+    def _one_encoder(self) -> FinetuneConfig:
+        if (self.bundle is None) == (self.model is None):
+            raise ValueError(
+                "expected one encoder: model.bundle=NAME of torchaudio, or model.model=NAME of transformers"
+            )
+        if self.weights is not None and self.bundle is None:
+            raise ValueError("weights is of a bundle; expected model.bundle=NAME with it")
+        return self
+
+
 ModelConfig = Annotated[
-    AudioClassifierConfig | LinearConfig | CnnConfig | AttentionPoolConfig, Field(discriminator="name")
+    AudioClassifierConfig | LinearConfig | CnnConfig | AttentionPoolConfig | FinetuneConfig,
+    Field(discriminator="name"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +16,7 @@ from audioclf.config import Config, LossConfig, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
+from audioclf.models.finetune import Finetune
 from audioclf.training.augment import Augment
 from audioclf.training.optimizers import build_optimizer
 from audioclf.training.scores import scores
@@ -24,13 +25,15 @@ from audioclf.training.scores import scores
 class ClassifierModule(pl.LightningModule):
     """One run's model: ``Standardise`` → network → cross-entropy, trained by Adam.
 
-    A checkpoint of it holds all that prediction needs: configuration, label map and normalisation.
+    A checkpoint of it holds all that prediction needs: configuration, label map, normalisation, and the architecture of
+    an encoder that was fine-tuned.
 
     Args:
         config: the resolved configuration as plain containers.
         classes: the label map, K names.
         feature_shape: shape of one clip's features.
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
+        encoder: architecture of the encoder that is fine-tuned, of a checkpoint, which needs no pretrained weights.
     """
 
     def __init__(
@@ -39,16 +42,20 @@ class ClassifierModule(pl.LightningModule):
         classes: Sequence[str],
         feature_shape: Sequence[int],
         standardise: Standardise | None = None,
+        encoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": config, "classes": list(classes), "feature_shape": list(feature_shape)})
         self.config: Config = parse_config(config)
         self.classes = list(classes)
         shape = tuple(feature_shape)
         kind = self.config.features.normalisation
         self.standardise = standardise or Standardise.identity(kind, shape)
         self.augment = Augment(self.config.augment, self.config.features, len(classes))
-        self.model = build_model(self.config.model, shape, len(classes), self.config.features.axes)
+        self.model = build_model(self.config.model, shape, len(classes), self.config.features, encoder)
+        own = {"encoder": self.model.encoder.architecture} if isinstance(self.model, Finetune) else {}
+        self.save_hyperparameters(
+            {"config": config, "classes": list(classes), "feature_shape": list(feature_shape), **own}
+        )
         self.loss = build_loss(self.config.loss)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
         self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
@@ -60,6 +67,15 @@ class ClassifierModule(pl.LightningModule):
         """Features ``[B, *feature_shape]`` as the front-end gives them → logits ``[B, K]``."""
         logits: torch.Tensor = self.model(self.standardise(features))
         return logits
+
+    def on_train_epoch_start(self) -> None:
+        """Models that are trained in stages look whether one begins."""
+        self.start_epoch(self.current_epoch)
+
+    def start_epoch(self, epoch: int) -> None:
+        """What the model does before an epoch, from 0."""
+        if isinstance(self.model, Finetune):
+            self.model.start_epoch(epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step's loss; the epoch's train metrics are of the weights as they changed from step to step.
@@ -112,10 +128,7 @@ class ClassifierModule(pl.LightningModule):
         """Adam with the configured schedule."""
         steps = int(self.trainer.estimated_stepping_batches) if self.config.optimizer.by_step else 1
         optimizer, schedules = build_optimizer(self.model, self.config, max(1, steps // self.config.epochs))
-        if not schedules:
-            return optimizer
-        several: Any = [optimizer], [dict(schedule) for schedule in schedules]
-        return several
+        return cast(OptimizerLRScheduler, ([optimizer], schedules) if schedules else optimizer)
 
     def _step(self, batch: Batch, stage: str) -> torch.Tensor:
         features, targets, _ = batch

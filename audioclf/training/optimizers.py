@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR
 
 from audioclf.config import Config
+from audioclf.models.finetune import Finetune
 
 
 class Schedule(TypedDict):
@@ -33,10 +34,11 @@ def build_optimizer(
     """
     trainer = config.trainer
     parameters = list(model.parameters())
+    groups = model.parameter_groups(config.lr) if isinstance(model, Finetune) else parameters
     # Fused, Adam itself takes float16's loss scale out of the gradients: too late for clipping them.
     unscales = trainer.precision == "16-mixed" and trainer.gradient_clip is not None
     optimizer = torch.optim.Adam(
-        parameters,
+        groups,
         lr=config.lr,
         weight_decay=config.optimizer.weight_decay,
         fused=not unscales and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters),
