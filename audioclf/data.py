@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from audioclf.audio.importer import import_clips
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
+from audioclf.clips.annotations import given_away
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import is_url
 from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_manifest
@@ -311,6 +312,7 @@ class AudioDataModule(pl.LightningDataModule):
             "bad_rows": [str(row) for row in manifest.bad_rows],
             "selection": asdict(manifest.selection),
             "format": manifest.format,
+            "annotations": asdict(given_away(self.prepared.rows)) if self.front_end.reads_text else None,
         }
 
     def _import(self) -> Prepared:

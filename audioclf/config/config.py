@@ -139,6 +139,11 @@ def check_paths(config: Config) -> None:
         raise UserError(
             f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
         )
+    weights = getattr(config.features, "weights", None)
+    if weights is not None and not weights.startswith(("https://", "http://")) and not _is(Path.is_file, weights):
+        raise UserError(
+            f"features.weights={weights}: no such file; expected the weights of features={config.features.name}"
+        )
 
 
 def _is(test: Callable[[Path], bool], path: str) -> bool:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from audioclf.clips.annotations import given_away
 from audioclf.data import AudioDataModule
-from audioclf.features.normalise import Standardise
+from audioclf.features.normalise import Standardise, finest
 from audioclf.runs.identity import short
 from audioclf.training.module import ClassifierModule
 
@@ -71,7 +72,15 @@ def preflight(module: ClassifierModule, data: AudioDataModule, thorough: bool = 
         if any(isinstance(part, nn.ReLU) for part in module.modules()):
             checks.append(dead_units(module, features[batch], targets[batch]))
         checks.append(one_batch(module, features[batch], targets[batch]))
-    return [*checks, constant_features(features), copies(data), *class_checks(data), leaks(data), several_labels(data)]
+    return [
+        *checks,
+        constant_features(features),
+        copies(data),
+        *class_checks(data),
+        leaks(data),
+        several_labels(data),
+        *texts(data),
+    ]
 
 
 def input_size(standardise: Standardise, features: torch.Tensor) -> float:
@@ -95,7 +104,7 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
     jump = config.lr * size
     loud = not jump <= LOUD_JUMP
     shape = tuple(features.shape[1:])
-    mended = input_size(Standardise.fit("per_band", [features], shape), features) if loud else size
+    mended = input_size(Standardise.fit(finest(config.features), [features], shape), features) if loud else size
     raw = config.features.normalisation == "none" and mended < size / 2
     sentence = f"the first step moves an activation by {format(jump, ',.0f' if jump >= 10 else '.2g')}"
     if loud:
@@ -103,7 +112,11 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
         sentence += (
             f", healthy is about {HEALTHY_JUMP:g}: lr={short(config.lr)} is too high for inputs of this size{why}"
         )
-    todo = "try " + ("features.normalisation=per_band " if raw else "") + f"lr={short(lr_for(mended if raw else size))}"
+    todo = (
+        "try "
+        + (f"features.normalisation={finest(config.features)} " if raw else "")
+        + f"lr={short(lr_for(mended if raw else size))}"
+    )
     return _check("first_step", jump, f"at most {LOUD_JUMP:g}", loud, sentence, todo)
 
 
@@ -117,7 +130,8 @@ def loss_at_init(module: ClassifierModule, features: torch.Tensor, targets: torc
     guess = math.log(len(module.classes))
     loud = not loss <= guess + LOUD_LOSS
     sentence = f"the untrained model's loss is {loss:.3g}, guessing has {guess:.3g} (ln {len(module.classes)})"
-    todo = "its inputs are too large for its first weights: normalise them (features.normalisation=per_band)"
+    todo = "its inputs are too large for its first weights: normalise them "
+    todo += f"(features.normalisation={finest(module.config.features)})"
     return _check("loss_at_init", loss, f"at most {guess + LOUD_LOSS:.3g}", loud, sentence, todo)
 
 
@@ -151,19 +165,19 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
         model = copy.deepcopy(module.model)
         return _learn(model, standardise(features), targets, module.loss, lr, BATCH_STEPS)
 
-    lr = module.config.lr
+    lr, kind = module.config.lr, finest(module.config.features)
     own = learn(module.standardise, lr)
     loud = own < LEARNT
     sentence = f"one batch of {len(targets)} clips, {BATCH_STEPS} steps: {own:.0%} are right with lr={short(lr)}"
     todo = ""
     if loud:
-        sound = Standardise.fit("per_band", [features], tuple(features.shape[1:]))
+        sound = Standardise.fit(kind, [features], tuple(features.shape[1:]))
         suited = lr_for(input_size(sound, features))
         other = learn(sound, suited)
         sentence += f", {other:.0%} on normalised features with lr={short(suited)}"
         learnt = other >= LEARNT
         todo = (
-            f"try features.normalisation=per_band lr={short(suited)}"
+            f"try features.normalisation={kind} lr={short(suited)}"
             if learnt
             else "it cannot be learnt by heart: look at labels and features"
         )
@@ -181,7 +195,8 @@ def constant_features(features: torch.Tensor) -> Check:
 
 def copies(data: AudioDataModule) -> Check:
     """Clips with the very samples of another clip, in all splits."""
-    sounds = Counter(sha256 for part in data.datasets.values() for sha256 in part.sha256s)
+    assert data.prepared is not None
+    sounds = Counter(data.prepared.rows[clip].sha256 for part in data.splits.parts().values() for clip in part)
     number, clips = sounds.total() - len(sounds), sounds.total()
     share = number / clips
     sentence = f"{number} of {clips} clips are copies of another clip, sample by sample"
@@ -244,6 +259,15 @@ def several_labels(data: AudioDataModule) -> Check:
     sentence = f"{kept} of {clips} clips had several labels, of which one is kept (data.multi_label={chosen.rule})"
     todo = "a prediction of another of them counts as wrong; data.multi_label=drop leaves those clips out"
     return _check("several_labels", kept / clips, "0", kept / clips >= LOUD_SHARE, sentence, todo)
+
+
+def texts(data: AudioDataModule) -> list[Check]:
+    """Annotations that contain the name of their class, where the front-end reads them."""
+    if not data.front_end.reads_text:
+        return []
+    found = given_away(clip for part in data.splits.parts().values() for clip in part)
+    todo = "the model may read the label there: F1 says nothing of sounds whose annotation is written without it"
+    return [_check("annotations", found.share, "0", found.share >= LOUD_SHARE, found.sentence, todo)]
 
 
 def _check(name: str, value: float, expected: str, loud: bool, sentence: str, todo: str) -> Check:

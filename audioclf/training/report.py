@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
+from audioclf.clips.annotations import GivenAway
 from audioclf.clips.select import Selection
 from audioclf.config import SPLITS
 from audioclf.console import console
@@ -116,4 +117,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         missing = result[split]["classes_without_support"]
         if missing:
             remarks.append(f"{missing} classes have no {split} clips and are not in its averages")
+    given = result["data"].get("annotations")
+    if given and given["named"]:
+        remarks.append(f"{GivenAway(**given).sentence}: the model may read the label there")
     return remarks

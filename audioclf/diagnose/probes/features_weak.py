@@ -53,7 +53,9 @@ class FeaturesWeak(Probe):
         if every is None:
             return numbers | {"effect": effect(lab.best_probe, lab.cheap("audio"))}
         mended = replace(lab.pool, features=every)
-        probe = reference.score_probe("probe_fresh_features", reference.pooled(every), mended, lab.fold)
+        probe = reference.score_probe(
+            "probe_fresh_features", reference.pooled(every, lab.config.features.axes), mended, lab.fold
+        )
         network = train_trial(Recipe("fresh_features"), lab.config, mended, lab.fold)
         found = [effect(lab.base, lab.keep(network)), effect(lab.best_probe, lab.keep(probe))]
         return numbers | {"effect": max(found, key=lambda one: one["low"])}
@@ -87,7 +89,7 @@ def computed_again(lab: Lab, pool: Pool) -> torch.Tensor | None:
     try:
         for i, clip in enumerate(pool.clips):
             waveform = load_waveform(lab.data.audio, clip.audio_key, front_end.sample_rate)
-            features[i] = front_end(front_end.fit_length(waveform)[None])[0]
+            features[i] = front_end.of_clips(front_end.fit_length(waveform)[None], [clip.annotation])[0]
     except (UserError, OSError):
         return None
     return features
