@@ -18,12 +18,12 @@ def check_devices(batch_size: int, trainer: TrainerConfig, model: ModelConfig) -
     devices = trainer.devices
     if batch_size % devices:
         raise UserError(
-            f"batch_size={batch_size}: trainer.devices={devices} share it; expected a multiple of {devices}",
+            f"trainer.devices={devices}: batch_size={batch_size} is no multiple of it; each takes an equal part of a batch",
             f"write batch_size={max(1, batch_size // devices) * devices}",
         )
     if devices > 1 and isinstance(model, FinetuneConfig) and model.unfreeze_epoch:
         raise UserError(
-            f"model.unfreeze_epoch={model.unfreeze_epoch}: trainer.devices={devices} agree on what they train once, at the beginning",
+            f"trainer.devices={devices}: they agree once, at the beginning, on what is trained; expected model.unfreeze_epoch=0",
             "write model.unfreeze_epoch=0, or trainer.devices=1",
         )
 

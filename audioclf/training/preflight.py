@@ -17,6 +17,7 @@ from audioclf.runs.identity import short
 from audioclf.training.module import ClassifierModule
 
 LOOKED_AT = 128  # training clips, evenly spaced
+SEEN = 8  # of them, by which it is found what the first layer sees
 HEALTHY_JUMP = 0.3  # what the defaults have; from 0.08 to 8 the test F1 of ESC-10 was within 0.1 of its best
 LOUD_JUMP = 20.0  # at 28 it had lost 0.12
 LOUD_LOSS = 1.0  # above ln K; healthy models were within 0.2
@@ -83,9 +84,36 @@ def preflight(module: ClassifierModule, data: AudioDataModule, thorough: bool = 
     ]
 
 
-def input_size(standardise: Standardise, features: torch.Tensor) -> float:
-    """Mean over clips of sum |x|, x what the network is given of features ``[N, *shape]``."""
-    return float(standardise(features).abs().flatten(1).sum(1).mean())
+def input_size(standardise: Standardise, features: torch.Tensor, model: nn.Module) -> float:
+    """Mean over clips of sum |x|, x what one unit of the first layer is given, by what the network is given of features ``[N, *shape]``."""
+    inputs = standardise(features)
+    return float(inputs.abs().flatten(1).sum(1).mean()) * seen_at_once(model, inputs[:SEEN])
+
+
+def seen_at_once(model: nn.Module, inputs: torch.Tensor) -> float:
+    """What one unit of the first layer that is trained is given, sum |x|, as a share of that of the network's inputs.
+
+    1 where the layer is dense; next to nothing where it looks at nine places of a spectrogram, as a convolution does.
+    """
+    found: list[float] = []
+
+    def look(layer: nn.Module, given: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        if not found and weight.requires_grad:
+            found.append(float(given[0].abs().mean()) * weight[0].numel())
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        model(inputs)
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    whole = float(inputs.abs().flatten(1).sum(1).mean())
+    return found[0] / whole if found and whole > 0 else 1.0
 
 
 def lr_for(size: float, jump: float = HEALTHY_JUMP) -> float:
@@ -100,11 +128,12 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
     activations are of the order of 1.
     """
     config = module.config
-    size = input_size(module.standardise, features)
+    size = input_size(module.standardise, features, module.model)
     jump = config.lr * size
     loud = not jump <= LOUD_JUMP
     shape = tuple(features.shape[1:])
-    mended = input_size(Standardise.fit(finest(config.features), [features], shape), features) if loud else size
+    sound = Standardise.fit(finest(config.features), [features], shape)
+    mended = input_size(sound, features, module.model) if loud else size
     raw = config.features.normalisation == "none" and mended < size / 2
     sentence = f"the first step moves an activation by {format(jump, ',.0f' if jump >= 10 else '.2g')}"
     if loud:
@@ -172,7 +201,7 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
     todo = ""
     if loud:
         sound = Standardise.fit(kind, [features], tuple(features.shape[1:]))
-        suited = lr_for(input_size(sound, features))
+        suited = lr_for(input_size(sound, features, module.model))
         other = learn(sound, suited)
         sentence += f", {other:.0%} on normalised features with lr={short(suited)}"
         learnt = other >= LEARNT
