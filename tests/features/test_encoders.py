@@ -281,5 +281,5 @@ def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(hub: str, 
     assert load(hub, "home") == "2 layers\n"
     assert load(nowhere, "home") == "2 layers\n"
     said = load(nowhere, "empty")
-    assert said.startswith("features.model=someone/tiny: cannot be loaded: <urlopen error [Errno 111]"), said
+    assert said.startswith("features.model=someone/tiny: cannot be loaded: ") and "refused" in said, said
     assert "HINT download the files of https://huggingface.co/someone/tiny/tree/main by hand into a folder" in said
