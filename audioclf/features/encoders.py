@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from torchaudio.models import wav2vec2_model, wavlm_model
 
 from audioclf.config import TorchaudioBundleConfig, TransformersConfig
 from audioclf.errors import UserError, nearest, shown
-from audioclf.weights import needs
+from audioclf.weights import TIMEOUT_S, needs
 
 BUNDLES = "https://download.pytorch.org/torchaudio/models"
 SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
@@ -87,6 +89,7 @@ class BundleEncoder(Encoder):
         self.normalise = bool(architecture["normalise"])
         self.model = getattr(model, "model", model)
         self.blocks = self.model.encoder.transformer.layers
+        self.eval()
 
     @classmethod
     def bare(cls, architecture: dict[str, Any]) -> BundleEncoder:
@@ -198,6 +201,7 @@ class TransformersEncoder(Encoder):
             key=lambda part: sum(weight.numel() for weight in part.parameters()),
         )
         self.longest, self.hop = _reach(self.extractor, self.model)
+        self.eval()
 
     @classmethod
     def bare(cls, architecture: dict[str, Any]) -> TransformersEncoder:
@@ -273,6 +277,7 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
             except OSError:
                 if Path(model).is_dir():
                     raise
+                _knock(model, revision)
                 return loader.from_pretrained(model, trust_remote_code=False, **options)
         except Exception as error:  # transformers raises what it pleases at what it cannot read
             where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
@@ -282,6 +287,19 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
                 if Path(model).is_dir()
                 else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
             ) from error
+
+
+def _knock(model: str, revision: str | None) -> None:
+    """Asks the hub for a model's first file once; transformers would ask for each file six times, for a minute.
+
+    Raises:
+        OSError: no answer.
+    """
+    from huggingface_hub import hf_hub_url
+
+    request = urllib.request.Request(hf_hub_url(model, "config.json", revision=revision), method="HEAD")
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer; what it means, transformers says best
+        urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
 
 
 def pretrained_model(loader: Any, model: str, revision: str | None, section: str) -> Any:

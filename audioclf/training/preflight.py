@@ -117,8 +117,11 @@ def seen_at_once(model: nn.Module, inputs: torch.Tensor) -> float:
 
 
 def lr_for(size: float, jump: float = HEALTHY_JUMP) -> float:
-    """The learning rate, to one digit, whose first step moves an activation by ``jump`` for inputs of a size."""
-    return float(f"{jump / size:.0e}")
+    """The learning rate, to one digit, whose first step moves an activation by ``jump`` for inputs of a size.
+
+    Features that are the same for all clips are 0 when normalised, and no rate suits them: Adam's own default.
+    """
+    return float(f"{jump / size:.0e}") if size else 1e-3
 
 
 def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
