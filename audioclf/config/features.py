@@ -75,7 +75,7 @@ class WaveformConfig(Section):
     """The waveform itself ``[samples]``: what a model that brings its own encoder is trained on."""
 
     name: Literal["waveform"]
-    sample_rate: int = Field(16_000, ge=1_000, le=44_100, description="[Hz]; what the encoder expects")
+    sample_rate: int = Field(16_000, ge=1_000, le=48_000, description="[Hz]; what the encoder expects")
     seconds: float = Field(5.0, gt=0, description="of a clip that reach the model [s]; shorter ones get silence")
     normalisation: Literal["none", "global"] = "none"
     storage: Literal["float32", "float16"] = Field("float16", description="how waveforms lie on disk")
