@@ -17,8 +17,8 @@ from audioclf.compose import load_config
 from audioclf.diagnose import probes
 from audioclf.diagnose.diagnose import diagnose, examine, judge
 from audioclf.diagnose.fix import fix, print_fixed
-from audioclf.diagnose.lab import read_run
 from audioclf.diagnose.probe import all_probes
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.verdict import Gap, Verdict
 from audioclf.errors import UserError
 from audioclf.runs.identity import identity
@@ -169,7 +169,7 @@ def test_data_that_changed_is_refused(run_folder):
     ("words", "said"),
     [
         (["diagnose"], "no run named"),
-        (["diagnose", "nowhere"], "no run in it"),
+        (["diagnose", "nowhere"], "nowhere: no such folder"),
         (["diagnose", "RUN", "lr=1e-3"], "another run"),
         (["diagnose", "RUN", "diagnose.budget_minutes=0"], "greater than 0"),
     ],
@@ -207,7 +207,7 @@ def test_a_record_that_is_no_file_is_refused(tmp_path, capsys):
 
 def test_the_answer_is_said_where_it_cannot_be_written(tmp_path, capsys):
     (tmp_path / "report.txt").write_text("test_f1 = 0.0902")
-    (tmp_path / "diagnosis.json").mkdir()
+    (tmp_path / "report.diagnosis.json").mkdir()
     with pytest.raises(SystemExit):
         main(["diagnose", "--from-csv", str(tmp_path / "report.txt")])
     printed = capsys.readouterr()
@@ -244,7 +244,7 @@ class TooLoud(Probe):
     measured, seconds, not_run = examine(lab)
     (verdict,) = judge(measured, lab.gap)
     assert isinstance(verdict, Verdict) and verdict.cause == probe.cause == "too_loud"
-    assert set(seconds) == {"too_loud"} and not not_run
+    assert set(seconds) == {"base", "too_loud"} and not not_run
 
 
 def test_trials_change_no_random_number_of_the_caller(lab):

@@ -10,10 +10,11 @@ from audioclf.diagnose import lab as lab_module
 from audioclf.diagnose import noise
 from audioclf.diagnose.diagnose import healthy, summary
 from audioclf.diagnose.held_out import in_split, score_test
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.probes import multi_label
 from audioclf.diagnose.probes.label_map import LabelMap
 from audioclf.diagnose.probes.no_signal import NoSignal
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.trial import Trial, folds_of, predict
 from audioclf.diagnose.verdict import Gap, Verdict, limits_of
 from audioclf.training.scores import macro_f1
@@ -114,4 +115,6 @@ def test_the_two_causes_of_one_disease_are_named():
         for cause in ("bad_clips", "lr_too_high", "no_normalisation")
     ]
     titles = {"bad_clips": "A", "lr_too_high": "B", "no_normalisation": "C"}
-    assert "first two" not in summary(verdicts, verdicts, GAP, titles)
+    said = summary(verdicts, verdicts, GAP, titles)
+    assert "mainly because the steps are too large for the input and A (90% of the gap)" in said
+    assert "B (mended alone: 90%) and C (mended alone: 90%); either repair" in said
