@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from audioclf import __version__
 from audioclf.compose import load_config
 from audioclf.config import Config, DemoData
@@ -115,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(
             "Names the cause of a low F1: probes look for symptoms, short retrainings with one thing changed convict. "
             "What cannot be told is said to be so. Writes diagnosis.json, diagnosis.html and diagnosis/ into the run's "
-            "folder. Takes 10 minutes at most, or diagnose.budget_minutes. "
+            "folder. Retraining takes 10 minutes at most; diagnose.budget_minutes=N sets it. "
             "Exit code 0: diagnosed, whatever was found; 1: --fix had nothing to train; 2: bad input."
         ),
         epilog=(
@@ -295,7 +297,9 @@ def diagnose_run(
         return EXIT_OK
     if folder is None or ("=" in folder and not Path(folder).exists()):
         raise UserError("diagnose: no run named; expected a run's folder", "python -m audioclf diagnose outputs/RUN")
-    run = read_run(_run_of(Path(folder)), overrides)
+    place = _run_of(Path(folder))
+    _check_data_keys(place, overrides)
+    run = read_run(place, overrides)
     _check_writable(run.folder.path)
     earlier = diagnosed(run) if mend else None
     if earlier is not None:
@@ -336,6 +340,23 @@ def _diagnose_record(record: Path) -> None:
             console.print(f"  {command}", markup=False, soft_wrap=True)
     numbers, page = write_record(diagnosis)
     console.print(f"as a page: {page}\nin numbers: {numbers}", markup=False, soft_wrap=True)
+
+
+def _check_data_keys(folder: Path, overrides: Sequence[str]) -> None:
+    """Says that a run's kind of data has no such key, where it would be taken for a misspelling.
+
+    Raises:
+        UserError: ``data.root=DIR`` for data that reads from no folder.
+    """
+    try:
+        data = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+        name = data["name"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return  # reading the run says what is wrong with it
+    for word in overrides:
+        key = word.partition("=")[0]
+        if key.startswith("data.") and key.removeprefix("data.") not in data:
+            raise UserError(f"{shown(word)}: no such key, as this run's data is data={name}", f"leave {key} out")
 
 
 def _check_writable(folder: Path) -> None:
