@@ -22,7 +22,7 @@ from audioclf.diagnose.verdict import Gap, limits_of
 
 GAP = Gap(chance=0.1, test=0.3, base=0.4, probe=0.8, reference=0.8)
 GOOD = {"before": 0.3, "after": 0.7, "gain": 0.4, "low": 0.3, "high": 0.5}
-NONE = {"before": 0.6, "after": 0.62, "gain": 0.02, "low": -0.05, "high": 0.09}
+NONE = {"before": 0.6, "after": 0.62, "gain": 0.02, "low": -0.05, "high": 0.07}
 UNSURE = {"before": 0.3, "after": 0.5, "gain": 0.2, "low": -0.02, "high": 0.4}
 FACTS = {
     Shift: {"auc": 0.95, "band_hz": [100.0, 4000.0], "band_db": [-1.0, -40.0], "aligned": NONE, "heard": GOOD},

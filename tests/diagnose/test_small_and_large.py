@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from audioclf.diagnose import lab as lab_module
 from audioclf.diagnose import noise
@@ -26,7 +27,10 @@ def test_the_clips_drawn_from_large_data_are_of_every_split_and_class(lab, run_f
     """Whole recordings drawn from all splits at once left test or a class empty."""
     whole = {(name, int(target)) for name, target in zip(lab.everything.split, lab.everything.targets, strict=True)}
     monkeypatch.setattr(lab_module, "MOST_CLIPS", len(lab.everything) // 2)
-    drawn = Lab(read_run(run_folder), budget_s=60).everything
+    thinned = Lab(read_run(run_folder), budget_s=60)
+    drawn = thinned.everything
+    assert thinned.passes == pytest.approx(2, abs=0.1)
+    assert thinned.sizes[0].sum() == len(lab.data.splits.train)
     assert len(drawn) == len(lab.everything) // 2
     assert {(name, int(target)) for name, target in zip(drawn.split, drawn.targets, strict=True)} == whole
     before, after = (Counter(pool.split) for pool in (lab.everything, drawn))
