@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from audioclf.data import epoch_seed
-from audioclf.diagnose.lab import Lab, OutOfTime
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.reference import classifier
 from audioclf.diagnose.trial import Trial, effect, folds_of, predict, train_once
@@ -60,9 +60,7 @@ def score_test(
     fold = folds_of(test, folds) if folds > 1 else np.zeros(len(test), dtype=np.int64)
     if learner == "network":
         steps = lab.config.epochs * -(-int(allowed.sum()) // lab.config.batch_size)
-        cost = repeats * folds * steps * lab.step_s
-        if cost > lab.left_s:
-            raise OutOfTime(f"{name} takes about {cost:.0f} s, {max(lab.left_s, 0):.0f} s are left")
+        lab.afford(name, repeats * folds * steps * lab.step_s)
     logits = np.zeros((repeats, len(test), whole.num_classes))
     for repeat in range(repeats):
         for number in sorted(set(fold.tolist())):
@@ -82,7 +80,7 @@ def score_test(
     return lab.keep(Trial(name, repeated, np.tile(fold, repeats), found))
 
 
-def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> Numbers:
+def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int, level: float) -> Numbers:
     """What more clips would give: trains with clips of val and test that are lent to the training split, and without.
 
     Args:
@@ -91,6 +89,7 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
         lent: clips of ``lab.whole`` that are lent, bool ``[N]``.
         folds: parts of test; each is scored with the others lent.
         repeats: of the network.
+        level: of the interval: the surer of two effects is taken.
 
     Returns:
         ``effect`` on test, by the run's setting or by the cheap probe, whichever shows it more surely; ``learner``:
@@ -102,7 +101,7 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
         turns = repeats if learner == "network" else 1
         before = score_test(lab, f"test_from_train_{learner}_{turns}", train, learner=learner, repeats=turns)
         after = score_test(lab, f"{name}_{learner}", train | lent, learner=learner, folds=folds, repeats=turns)
-        found[learner] = effect(before, after)
+        found[learner] = effect(before, after, level)
     best = max(LEARNERS, key=lambda learner: found[learner]["low"])
     return {"effect": found[best], "learner": LEARNERS[best]}
 
@@ -110,14 +109,6 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
 def in_split(lab: Lab, *names: str) -> np.ndarray:
     """Which clips of ``lab.whole`` are in a split, bool ``[N]``."""
     return np.isin(lab.whole.split, names)
-
-
-def sizes(pool: Pool, splits: tuple[str, ...] = ("train",)) -> tuple[IntArray, IntArray]:
-    """Clips and recordings of each class in some splits of a pool, ``[K]`` each."""
-    here = pool.take(np.isin(pool.split, splits))
-    pairs = {(int(target), group) for target, group in zip(here.targets, here.groups, strict=True)}
-    known = np.array([target for target, _ in pairs], dtype=np.int64)
-    return here.counts(), np.bincount(known, minlength=pool.num_classes).astype(np.int64)
 
 
 def read(columns: FloatArray, targets: IntArray, others: FloatArray, pool: Pool) -> FloatArray:

@@ -57,6 +57,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         console.print(_convicted(diagnosis))
     else:
         _say(_nothing(diagnosis))
+    for verdict in diagnosis.symptoms:
+        _say(f"symptom: {verdict.evidence[0]}")
     _list("not told from the evidence", _undetermined(diagnosis))
     if unmentioned := [v.cause.replace("_", " ") for v in diagnosis.unmentioned]:
         _say(f"the record says nothing of: {', '.join(unmentioned)}")
@@ -65,8 +67,12 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     _list("not run", [f"{title(diagnosis, one.cause)}: {one.why}" for one in diagnosis.not_run])
     _list("to do", (todo for verdict in diagnosis.convicted if (todo := sentence_of(verdict))))
     if diagnosis.command:
-        _say("to mend it:", style="bold")
+        mended = diagnosis.facts.get("mended")
+        reached = f" (out of fold F1 {f1_text(mended['f1'])})" if mended and mended["f1"] is not None else ""
+        _say(f"to mend it{reached}:", style="bold")
         console.print(f"  {printable(diagnosis.command)}", markup=False, soft_wrap=True)  # whole: it is copied
+        for why in (mended or {}).get("why", ()):
+            _say(f"  {why}")
     where = Path(diagnosis.run)
     written = (where if where.is_dir() else where.parent) / "diagnosis.html"
     if written.exists():
@@ -135,7 +141,7 @@ def _nothing(diagnosis: Diagnosis) -> str:
 def _convicted(diagnosis: Diagnosis) -> Table:
     """The causes that are named, with their strongest evidence."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("of the gap", no_wrap=True)
+    table.add_column("of the gap, alone" if len(diagnosis.convicted) > 1 else "of the gap", no_wrap=True)
     table.add_column("the F1 is low because", overflow="fold")
     for verdict in diagnosis.convicted:
         cause = (title(diagnosis, verdict.cause), "bold" if verdict.status == "explains" else "")
@@ -148,7 +154,7 @@ def _convicted(diagnosis: Diagnosis) -> Table:
 def _undetermined(diagnosis: Diagnosis) -> Iterable[str]:
     unmentioned = diagnosis.unmentioned
     for verdict in diagnosis.verdicts:
-        if verdict.status == "undetermined" and verdict not in unmentioned:
+        if verdict.status == "undetermined" and verdict not in unmentioned and verdict not in diagnosis.symptoms:
             evidence = f": {verdict.evidence[0]}" if verdict.evidence else ""
             yield f"{title(diagnosis, verdict.cause)}{evidence}"
 

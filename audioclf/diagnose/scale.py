@@ -18,6 +18,12 @@ def input_size(config: Config, pool: Pool) -> float:
     return preflight.input_size(standardise, features)
 
 
+def input_sizes(config: Config, pool: Pool, clips: Pool) -> list[float]:
+    """Sum |x| of each of some clips, x what the network is given that is trained on a pool."""
+    standardise = Standardise.fit(config.features.normalisation, pool.features[:FEW].split(256), pool.shape)
+    return [float(size) for part in clips.features.split(256) for size in standardise(part).abs().flatten(1).sum(1)]
+
+
 def first_jump(config: Config, pool: Pool) -> float:
     """How far the first step moves an activation: lr * mean sum |x|.
 

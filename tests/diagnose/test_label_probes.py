@@ -207,7 +207,7 @@ def test_multi_label_is_judged_from_numbers():
     assert judged(MultiLabel, healthy | {"trust": FLIPPED}).status == "cleared"
     several = {"clips": 320, "several": 300, "effect": EFFECT}
     assert judged(MultiLabel, several).status == "explains"
-    nothing = EFFECT | {"after": 0.31, "gain": 0.01, "low": 0.0}
+    nothing = EFFECT | {"after": 0.31, "gain": 0.01, "low": 0.0, "high": 0.02}
     assert judged(MultiLabel, several | {"several": 2, "effect": nothing}).status == "cleared"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from audioclf.diagnose.held_out import in_split, score_test, sizes
+from audioclf.diagnose.held_out import in_split, score_test
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.trial import effect
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -22,11 +22,10 @@ class Imbalance(Probe):
     cause = "class_imbalance"
     title = "frequent classes drown the rare ones"
     order = 45
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Draws the training clips of each class equally often, and scores test."""
-        clips, _ = sizes(lab.whole)
+        clips, _ = lab.sizes
         ratio = float(clips.max() / max(clips.min(), 1))
         numbers: Numbers = {
             "nominated": ratio >= RATIO,
@@ -49,8 +48,7 @@ class Imbalance(Probe):
             return self.cleared(numbers, said)
         found = numbers["effect"]
         evidence = [
-            f"every class drawn equally often in training: F1 on test {found['before']:.2f} -> {found['after']:.2f} "
-            f"({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}], {REPEATS} seeds)",
+            f"every class drawn equally often in training: {change_of(found)} on test, {REPEATS} seeds",
             said,
         ]
         mend = f"more clips of the rare classes ({least} first), or training that draws every class equally often"
