@@ -12,11 +12,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from audioclf.audio.importer import import_clips
 from audioclf.audio.ledger import Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
+from audioclf.clips.annotations import given_away
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import is_url
 from audioclf.clips.manifest import Manifest, class_names, count_by_label, read_manifest
@@ -25,10 +27,11 @@ from audioclf.clips.table import UNLABELLED
 from audioclf.config import DataConfig, FeaturesConfig, FetchConfig, Launcher
 from audioclf.console import console
 from audioclf.errors import UserError
-from audioclf.features.build import build_front_end
+from audioclf.features.build import build_front_end, build_store
 from audioclf.features.extract import extract
-from audioclf.features.frontend import front_end_settings
-from audioclf.features.store import FeatureStore
+from audioclf.features.frontend import FrontEnd
+from audioclf.features.store import FeatureStore, JoinedStore
+from audioclf.features.text import WithText, text_key
 from audioclf.fetch.failures import Reason, class_of
 from audioclf.fetch.fetch import fetch_clips
 from audioclf.fetch.retry import access_of
@@ -44,13 +47,15 @@ class FeatureDataset(Dataset[Batch]):
     """The clips of one split, served a whole batch at a time.
 
     Args:
-        sha256s: each clip's audio, in order.
+        sha256s: what the store calls each clip's features, in order: its audio's sha256, its text's, or both.
         targets: each clip's class index.
         store: where the features lie.
         in_ram: hold them as one tensor; else each batch is read from disk.
     """
 
-    def __init__(self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore, in_ram: bool) -> None:
+    def __init__(
+        self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore | JoinedStore, in_ram: bool
+    ) -> None:
         self.sha256s, self.store = list(sha256s), store
         self.targets = torch.tensor(targets, dtype=torch.long)
         self.features = store.read_all(self.sha256s) if in_ram else None
@@ -92,6 +97,39 @@ class EpochShuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         yield from torch.randperm(self.size, generator=generator).tolist()
+
+
+class Share(Sampler[int]):
+    """The part of an order that this process takes, of several that train one model together.
+
+    In training all parts are of one size, since none can step alone: up to one clip less than there are processes is
+    left out, another one in each epoch. Elsewhere each clip is served once, or all of them to every process where there
+    are too few: scores of the same clips several times over are the same.
+
+    Args:
+        order: the whole order.
+        equal: whether all parts are of one size.
+    """
+
+    def __init__(self, order: Sampler[int], equal: bool) -> None:
+        self.order, self.equal = order, equal
+        self.rank, self.parts = distributed.get_rank(), distributed.get_world_size()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._part(range(len(self.order))))  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._part(list(self.order))
+
+    def _part(self, order: Sequence[int]) -> Sequence[int]:
+        if self.equal:
+            return order[: len(order) // self.parts * self.parts][self.rank :: self.parts]
+        return order[self.rank :: self.parts] if len(order) >= self.parts else order
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -158,12 +196,7 @@ class AudioDataModule(pl.LightningDataModule):
         self.cache, self.device = Path(cache), torch.device(device)
         self.front_end = build_front_end(features)
         self.audio = AudioStore(self.cache / "audio")
-        self.feature_store = FeatureStore(
-            self.cache / "features",
-            front_end_settings(features, self.front_end.version),
-            self.front_end.output_shape,
-            features.storage,
-        )
+        self.feature_store = build_store(self.cache / "features", features, self.front_end)
         self.prepared: Prepared | None = None
         self._ready = False
 
@@ -177,14 +210,7 @@ class AudioDataModule(pl.LightningDataModule):
         """
         if self.prepared is None:
             prepared = self._import()
-            extract(
-                {str(row.sha256): row.key for row in prepared.rows.values()},
-                self.audio,
-                self.feature_store,
-                self.front_end,
-                device=self.device,
-                launcher=self.launcher,
-            )
+            self._extract(prepared)
             self.prepared = prepared  # only now: an interrupted extraction is not done
 
     def setup(self, stage: str | None = None) -> None:
@@ -196,25 +222,32 @@ class AudioDataModule(pl.LightningDataModule):
         usable = list(self.prepared.rows)
         self.classes = class_names(usable)
         self.splits = self.prepared.splits
-        sha256s = {clip.id: str(row.sha256) for clip, row in self.prepared.rows.items()}
+        keys = {clip.id: self.feature_key(clip) for clip in usable}
         index = {name: i for i, name in enumerate(self.classes)}
         shape = self.front_end.output_shape
-        size = 4 * len(sha256s) * torch.Size(shape).numel()
+        size = 4 * len(keys) * torch.Size(shape).numel()
         in_ram = size <= self.data.ram_budget_gb * GB
         self.datasets = {
-            name: FeatureDataset(
-                [sha256s[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram
-            )
+            name: FeatureDataset([keys[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram)
             for name, part in self.splits.parts().items()
         }
         self._ready = True
 
+    def feature_key(self, clip: Clip) -> str:
+        """What :attr:`feature_store` calls a clip's features."""
+        assert self.prepared is not None
+        sha256 = str(self.prepared.rows[clip].sha256)
+        if isinstance(self.front_end, WithText):
+            return f"{sha256}+{text_key(clip.annotation)}"
+        return text_key(clip.annotation) if self.front_end.reads_text else sha256
+
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples."""
+        """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples; texts, where read."""
         assert self.prepared is not None
         content = [
             [clip.id, clip.group, clip.label, name, self.prepared.rows[clip].sha256]
+            + ([clip.annotation] if self.front_end.reads_text else [])
             for name, part in self.prepared.splits.parts().items()
             for clip in part
         ]
@@ -279,6 +312,7 @@ class AudioDataModule(pl.LightningDataModule):
             "bad_rows": [str(row) for row in manifest.bad_rows],
             "selection": asdict(manifest.selection),
             "format": manifest.format,
+            "annotations": asdict(given_away(self.prepared.rows)) if self.front_end.reads_text else None,
         }
 
     def _import(self) -> Prepared:
@@ -311,6 +345,25 @@ class AudioDataModule(pl.LightningDataModule):
         sha256s = {clip.id: str(row.sha256) for clip, row in rows.items()}
         return Prepared(manifest, split_clips(list(rows), self.data, sha256s), rows, skipped, retriable)
 
+    def _extract(self, prepared: Prepared) -> None:
+        """Extracts the features that are missing: of the clips' audio, of what was written about them, or of both."""
+        front_end, store = self.front_end, self.feature_store
+        jobs: list[tuple[dict[str, str], FeatureStore, FrontEnd]] = []
+        audio = {str(row.sha256): row.key for row in prepared.rows.values()}
+        texts = {text_key(clip.annotation): clip.annotation for clip in prepared.rows}
+        if front_end.reads_text and not any(texts.values()):
+            raise UserError(
+                f"features={self.features.name}: {prepared.manifest.table} has no annotations; expected a text for each clip",
+                "a column annotation (data.columns.annotation=COLUMN names another), or features that read audio alone",
+            )
+        if isinstance(store, JoinedStore):
+            assert isinstance(front_end, WithText)
+            jobs = [(audio, store.audio, front_end.audio), (texts, store.text, front_end.text)]
+        else:
+            jobs = [(texts if front_end.reads_text else audio, store, front_end)]
+        for keys, where, maker in jobs:
+            extract(keys, self.audio, where, maker, device=self.device, launcher=self.launcher)
+
     def _fetch(self, links: list[Clip], ledger: Ledger) -> int:
         """Fetches what is missing, where that is wanted; how many clips a later fetch may still bring."""
         if not self.fetch.enabled:
@@ -321,10 +374,12 @@ class AudioDataModule(pl.LightningDataModule):
         return report.status.open
 
     def _loader(self, dataset: FeatureDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
+        order: Sampler[int] = sampler or SequentialSampler(dataset)
+        parts = distributed.get_world_size() if distributed.is_initialized() else 1
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_size=self.batch_size // parts,
+            sampler=Share(order, equal=sampler is not None) if parts > 1 else order,
             collate_fn=as_it_is,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: a loader draws a number for its workers, also where it has none

@@ -107,6 +107,8 @@ def examine(config: Config) -> list[Check]:
         "soundfile": check_soundfile,
         "torch": check_torch,
         "GPU": check_gpu,
+        "YAMNet": lambda: check_extra("YAMNet", "yamnet", "ai-edge-litert"),
+        "transformers": lambda: check_extra("transformers", "pretrained", "transformers"),
         "disk": lambda: check_disk(cache),
         "ledger": lambda: check_ledger(cache / "ledger.sqlite"),
         "cookies": lambda: check_cookies(config.fetch.cookies),
@@ -229,6 +231,14 @@ def check_gpu() -> Check:
     if not torch.cuda.is_available():
         return Check("GPU", Verdict.OK, "none; training runs on the CPU")
     return Check("GPU", Verdict.OK, f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+
+
+def check_extra(name: str, extra: str, package: str) -> Check:
+    """A package that some front-ends need; to lack it is no fault."""
+    try:
+        return Check(name, Verdict.OK, f"{package} {version(package)}")
+    except PackageNotFoundError:
+        return Check(name, Verdict.OK, f"not installed; pip install 'audioclf[{extra}]'")
 
 
 def check_disk(cache: Path) -> Check:

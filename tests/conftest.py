@@ -139,6 +139,125 @@ def tiny_config(tiny_overrides: list[str]) -> Callable[..., Config]:
     return change
 
 
+@pytest.fixture(scope="session", autouse=True)
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where downloaded weights go, in place of the user's own cache folder."""
+    folder = tmp_path_factory.mktemp("weights")
+    os.environ["AUDIOCLF_WEIGHTS"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small transformers models with random weights, as a hub has them: name → folder."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra pretrained")
+    transformers.utils.logging.disable_progress_bar()
+    root, size = tmp_path_factory.mktemp("encoders"), {"hidden_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = {
+            "ast": (
+                transformers.ASTForAudioClassification(
+                    transformers.ASTConfig(**size, **heads, max_length=64, num_mel_bins=32)
+                ),
+                transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64),
+            ),
+            "wav2vec2": (
+                transformers.Wav2Vec2Model(
+                    transformers.Wav2Vec2Config(
+                        **size,
+                        **heads,
+                        conv_dim=(8, 8),
+                        conv_stride=(10, 8),
+                        conv_kernel=(20, 8),
+                        num_conv_pos_embeddings=4,
+                        num_conv_pos_embedding_groups=2,
+                    )
+                ),
+                transformers.Wav2Vec2FeatureExtractor(),
+            ),
+            "whisper": (
+                transformers.WhisperModel(
+                    transformers.WhisperConfig(
+                        **{
+                            f"{side}_{key}": 2
+                            for side in ("encoder", "decoder")
+                            for key in ("layers", "attention_heads")
+                        },
+                        **{"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "d_model": 16, "vocab_size": 8},
+                        **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
+                        num_mel_bins=20,
+                        max_source_positions=100,
+                    )
+                ),
+                transformers.WhisperFeatureExtractor(feature_size=20, chunk_length=2),
+            ),
+            "clap": (
+                transformers.ClapModel(
+                    transformers.ClapConfig(
+                        text_config={**size, **heads, "vocab_size": 8},
+                        audio_config={
+                            **{"hidden_size": 16, "patch_embeds_hidden_size": 8, "num_hidden_layers": 2},
+                            **{"depths": [1, 1], "num_attention_heads": [2, 2], "window_size": 4},
+                            **{"num_mel_bins": 16, "spec_size": 64, "patch_size": 4, "patch_stride": [4, 4]},
+                        },
+                        projection_dim=16,
+                    )
+                ),
+                transformers.ClapFeatureExtractor(feature_size=16, max_length_s=2, truncation="rand_trunc"),
+            ),
+            "bert": (
+                transformers.BertModel(transformers.BertConfig(**size, **heads, vocab_size=40)),
+                transformers.BertTokenizer(
+                    vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS])}
+                ),
+            ),
+        }
+    for name, parts in made.items():
+        for part in parts:
+            part.save_pretrained(root / name)
+    return {name: root / name for name in made}
+
+
+LETTERS = [f"{start}{letter}" for letter in "adehknostx" for start in ("", "##")]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A small ``Wav2Vec2Bundle`` among torchaudio's own, as large ones are normalised: its name and its file of weights."""
+    from torchaudio import pipelines
+
+    params = {
+        "extractor_mode": "layer_norm",
+        "extractor_conv_layer_config": [(8, 20, 10), (8, 8, 8)],
+        "extractor_conv_bias": False,
+        "encoder_embed_dim": 16,
+        "encoder_projection_dropout": 0.1,
+        "encoder_pos_conv_kernel": 4,
+        "encoder_pos_conv_groups": 2,
+        "encoder_num_layers": 2,
+        "encoder_num_heads": 2,
+        "encoder_attention_dropout": 0.1,
+        "encoder_ff_interm_features": 32,
+        "encoder_ff_interm_dropout": 0.0,
+        "encoder_dropout": 0.1,
+        "encoder_layer_norm_first": True,
+        "encoder_layer_drop": 0.05,
+        "aux_num_out": None,
+    }
+    bundle = pipelines.Wav2Vec2Bundle("tiny.pth", params, 16_000, _normalize_waveform=True, _model_type="Wav2Vec2")
+    path = tmp_path_factory.mktemp("bundle") / "tiny.pth"
+    from torchaudio.models import wav2vec2_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(wav2vec2_model(**params).state_dict(), path)
+    pipelines.TINY = bundle
+    yield "TINY", path
+    del pipelines.TINY
+
+
 class Launched:
     """A program that runs in a process of its own.
 

@@ -43,6 +43,7 @@ def with_paths(option: str, folder: Path) -> list[str]:
         "data=folder": ["data.root=clips"],
         "data=esc10": ["data.root=clips"],
         "data=esc50": ["data.root=clips"],
+        "model=finetune": ["features=waveform", "model.bundle=WAV2VEC2_BASE"],
     }
     (folder / "clips").mkdir(exist_ok=True)
     (folder / "clips.csv").touch()
@@ -77,7 +78,7 @@ def test_the_shipped_defaults_are_the_four_knobs_the_issue_names() -> None:
 def test_every_option_of_every_group_composes_and_validates(option: str, tmp_path: Path) -> None:
     config = load_config(with_paths(option, tmp_path))
     group, name = option.split("=")
-    if group in Config.model_fields and group != "trainer":
+    if group in Config.model_fields and group not in ("trainer", "augment"):
         chosen = getattr(config, group)
         assert (chosen if group == "launcher" else chosen.name) == name
 
@@ -220,7 +221,10 @@ def test_types_and_ranges_are_checked_before_anything_is_loaded(key: str, value:
         ({"features.f_min": 20_000.0}, "features: f_min=20000 Hz is not below f_max=11025 Hz"),
         ({"features.f_max": 12_000.0}, "features: f_max=12000 Hz is above half the sample rate (11025 Hz)"),
         ({"features.n_fft": 256}, "features: hop_length=512 leaves gaps between windows of n_fft=256 samples"),
-        ({"model.name": "cnn"}, "model.name=cnn: expected one of audio_classifier, linear"),
+        (
+            {"model.name": "vit"},
+            "model.name=vit: expected one of audio_classifier, linear, cnn, attention_pool, finetune",
+        ),
         (
             {"lr": -1.0, "epochs": 0},
             "lr=-1.0: expected a value greater than 0\nepochs=0: expected a value of at least 1",
@@ -259,7 +263,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(overrides: list[st
 @pytest.mark.parametrize(
     ("override", "options", "hint"),
     [
-        ("features=mfcc", "mel, waveform", None),
+        ("features=mfcc", "mel, mel+text, text, torchaudio_bundle, transformers, waveform, yamnet, yamnet+text", None),
         ("model=linaer", "audio_classifier, linear", "did you mean model=linear?"),
         ("data=ESC10", "csv, demo, esc10, esc50, folder, links", "did you mean data=esc10?"),
         ("data=base", "csv, demo, esc10, esc50, folder, links", None),

@@ -133,20 +133,57 @@ MEL = ("sample_rate=8000", "n_fft=512", "hop_length=256", "n_mels=8", "target_le
 FEATURES: dict[str, list[str]] = {
     "mel": [f"features.{word}" for word in MEL],
     "waveform": ["features.sample_rate=8000", "features.seconds=0.5"],
+    "yamnet": ["features.weights={yamnet}", "features.seconds=0.975"],
+    "torchaudio_bundle": ["features.bundle=TINY", "features.weights={bundle}", "features.seconds=0.5"],
+    "transformers": ["features.model={ast}", "features.seconds=0.5"],
+    "text": ["features.text.model={bert}"],
+    "mel+text": ["features.text.model={bert}", *(f"features.{word}" for word in MEL)],
+    "yamnet+text": ["features.text.model={bert}", "features.weights={yamnet}", "features.seconds=0.975"],
 }
-MODELS: dict[str, list[str]] = {"audio_classifier": ["model.hidden=16"], "linear": []}
+MODELS: dict[str, list[str]] = {
+    "audio_classifier": ["model.hidden=16"],
+    "linear": [],
+    "cnn": ["model.width=4", "model.blocks=2"],
+    "attention_pool": ["model.hidden=16"],
+    "finetune": ["model.bundle=TINY", "model.weights={bundle}"],
+}
+
+
+@pytest.fixture(scope="module")
+def features_for(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> Callable[[str], list[str]]:
+    """Overrides that make a front-end small: of pretrained ones, a model with random weights."""
+
+    def make(name: str) -> list[str]:
+        where: dict[str, Path] = {}
+        if "yamnet" in name:
+            where["yamnet"] = shared_data("models/yamnet.tflite")
+        if "bundle" in name or name == "finetune":
+            where["bundle"] = request.getfixturevalue("tiny_bundle")[1]
+        if "text" in name or name == "transformers":
+            where |= request.getfixturevalue("tiny_encoders")
+        return [word.format(**where) for word in (FEATURES | MODELS)[name]]
+
+    return make
 
 
 @pytest.mark.parametrize("choice", [*choices(), "features.engine=librosa"])
 def test_configuration_goes_through_fit_test_and_predict(
-    choice: str, data_for: Callable[[str], list[str]], tiny_cache: Path, outputs: Path, tmp_path: Path
+    choice: str,
+    data_for: Callable[[str], list[str]],
+    features_for: Callable[[str], list[str]],
+    tiny_cache: Path,
+    outputs: Path,
+    tmp_path: Path,
 ) -> None:
     group, _, option = choice.partition("=")
     data = option if group == "data" else "csv"
     overrides = [*data_for(data), *([choice] if group != "data" else []), f"paths.cache={tiny_cache}"]
-    if group != "experiment":  # an experiment's own settings stand
-        overrides += [*FEATURES[option if group == "features" else "mel"], "epochs=2"]
-    overrides += MODELS[option if group == "model" else "audio_classifier"]
+    if choice == "model=finetune":
+        overrides += ["features=waveform", "features.seconds=0.5", "epochs=2"]
+    elif group != "experiment":  # an experiment's own settings stand
+        overrides += [*features_for(option if group == "features" else "mel"), "epochs=2"]
+    model = option if group == "model" else "cnn" if choice == "experiment=cnn" else "audio_classifier"
+    overrides += features_for(model)
     config = load_config(overrides)
     run = fit(config, outputs / run_name(config))
 
@@ -221,7 +258,7 @@ def check_folder(folder: Path, result: dict[str, Any]) -> None:
 
 def test_every_group_has_choices_and_no_other_folder_is_in_conf() -> None:
     groups = {choice.partition("=")[0] for choice in choices()}
-    assert groups == {"data", "features", "model", "loss", "trainer", "experiment"}
+    assert groups == {"data", "features", "model", "augment", "loss", "trainer", "experiment"}
 
 
 def test_the_lab_reports_settings_are_what_its_experiment_sets() -> None:

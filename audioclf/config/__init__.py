@@ -4,19 +4,44 @@ Hydra composes the files; this package says what may stand in them. A field mark
 change a run's numbers (a path, a progress bar) and is left out of the run's identity.
 """
 
+from audioclf.config.augment import AugmentConfig
 from audioclf.config.config import Config, check_paths, explain, keys_of, parse_config, section_names, unknown_key
 from audioclf.config.data import CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinkColumns, LinksData
-from audioclf.config.features import Axes, FeaturesConfig, MelConfig, WaveformConfig
-from audioclf.config.model import AudioClassifierConfig, LinearConfig, ModelConfig
-from audioclf.config.section import NOT_IDENTITY, SPLITS, Launcher, Section
+from audioclf.config.features import (
+    Axes,
+    FeaturesConfig,
+    MelConfig,
+    MelTextConfig,
+    Pool,
+    TextConfig,
+    TextEncoder,
+    TorchaudioBundleConfig,
+    TransformersConfig,
+    WaveformConfig,
+    YamnetConfig,
+    YamnetTextConfig,
+)
+from audioclf.config.model import (
+    AttentionPoolConfig,
+    AudioClassifierConfig,
+    CnnConfig,
+    FinetuneConfig,
+    LinearConfig,
+    ModelConfig,
+)
+from audioclf.config.section import CONTENT, NOT_IDENTITY, SPLITS, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
 
 __all__ = [
+    "CONTENT",
     "NOT_IDENTITY",
     "SPLITS",
+    "AttentionPoolConfig",
     "AudioClassifierConfig",
+    "AugmentConfig",
     "Axes",
+    "CnnConfig",
     "Config",
     "CsvData",
     "Data",
@@ -26,6 +51,7 @@ __all__ = [
     "EscData",
     "FeaturesConfig",
     "FetchConfig",
+    "FinetuneConfig",
     "FolderData",
     "Launcher",
     "LinearConfig",
@@ -33,13 +59,21 @@ __all__ = [
     "LinksData",
     "LossConfig",
     "MelConfig",
+    "MelTextConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PathsConfig",
+    "Pool",
     "SearchConfig",
     "Section",
+    "TextConfig",
+    "TextEncoder",
+    "TorchaudioBundleConfig",
     "TrainerConfig",
+    "TransformersConfig",
     "WaveformConfig",
+    "YamnetConfig",
+    "YamnetTextConfig",
     "check_paths",
     "explain",
     "keys_of",

@@ -8,8 +8,10 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
+from audioclf.config.augment import AugmentConfig
 from audioclf.config.data import CsvData, DataConfig, EscData, FolderData, LinksData
 from audioclf.config.features import FeaturesConfig
+from audioclf.config.fits import check_devices, check_fit
 from audioclf.config.model import ModelConfig
 from audioclf.config.section import NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
@@ -52,6 +54,7 @@ class Config(Section):
     data: DataConfig
     features: FeaturesConfig
     model: ModelConfig
+    augment: AugmentConfig = Field(default_factory=lambda: AugmentConfig.model_validate({}))
     loss: LossConfig
     optimizer: OptimizerConfig
     trainer: TrainerConfig
@@ -70,10 +73,10 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
         typed: the overrides as the user typed them (key → text), so that an error shows ``epochs=1e2`` and not 100.0.
 
     Raises:
-        UserError: one line for each key that is wrong.
+        UserError: one line for each key that is wrong, or what does not go together.
     """
     try:
-        return Config.model_validate(dict(raw))
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
         lines, hints = [], []
         for fault in error.errors():
@@ -81,6 +84,9 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
             lines.append(line)
             hints += [hint] if hint else []
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
+    check_fit(config.features, config.model, config.augment)
+    check_devices(config.batch_size, config.trainer, config.model)
+    return config
 
 
 def unknown_key(key: str, value: object, known: Sequence[str]) -> UserError:
@@ -132,6 +138,11 @@ def check_paths(config: Config) -> None:
     if isinstance(data, CsvData) and data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
         raise UserError(
             f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
+        )
+    weights = getattr(config.features, "weights", None)
+    if weights is not None and not weights.startswith(("https://", "http://")) and not _is(Path.is_file, weights):
+        raise UserError(
+            f"features.weights={weights}: no such file; expected the weights of features={config.features.name}"
         )
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from audioclf.config.section import Section
+from audioclf.config.section import CONTENT, NOT_IDENTITY, Section
 
 Axes = tuple[Literal["layer", "band", "dim", "time", "sample"], ...]
 """What the axes of one clip's features are: ``("band", "time")`` of a spectrogram, ``("dim",)`` of an embedding,
 ``("dim", "time")`` of a sequence of them, ``("layer", ...)`` where each layer of an encoder has its own."""
 
+Pool = Literal["mean", "max", "mean_max", "sequence"]
+"""What becomes of an embedding's time axis: its mean, its maximum, both (twice as long), or nothing."""
 
-class MelConfig(Section):
-    """Mel-spectrogram ``[n_mels, target_length]``.
 
-    A clip is padded with silence at its end, or cropped to its centre, to ``target_length`` frames before the
-    transform.
-    """
+class _Mel(Section):
+    """The settings of a mel-spectrogram."""
 
-    name: Literal["mel"]
     engine: Literal["torchaudio", "librosa"] = "torchaudio"
     sample_rate: int = Field(22_050, ge=1_000, le=44_100, description="[Hz]; at most the audio store's 44,100 Hz")
     n_fft: int = Field(2048, ge=16, description="window and FFT length [samples]")
@@ -38,7 +36,7 @@ class MelConfig(Section):
     storage: Literal["float32", "float16"] = Field("float32", description="how features lie on disk")
 
     @model_validator(mode="after")
-    def _frequencies(self) -> MelConfig:
+    def _frequencies(self) -> Self:
         nyquist = self.sample_rate / 2
         if self.f_max is not None and self.f_max > nyquist:
             raise ValueError(f"f_max={self.f_max:g} Hz is above half the sample rate ({nyquist:g} Hz)")
@@ -53,21 +51,31 @@ class MelConfig(Section):
         return self
 
     @property
-    def axes(self) -> Axes:
-        """What the axes of one clip's features are."""
-        return ("band", "time")
-
-    @property
     def seconds(self) -> float:
         """Of a clip that reach the model, in s."""
         return self.target_length * self.hop_length / self.sample_rate
+
+
+class MelConfig(_Mel):
+    """Mel-spectrogram ``[n_mels, target_length]``.
+
+    A clip is padded with silence at its end, or cropped to its centre, to ``target_length`` frames before the
+    transform.
+    """
+
+    name: Literal["mel"]
+
+    @property
+    def axes(self) -> Axes:
+        """What the axes of one clip's features are."""
+        return ("band", "time")
 
 
 class WaveformConfig(Section):
     """The waveform itself ``[samples]``: what a model that brings its own encoder is trained on."""
 
     name: Literal["waveform"]
-    sample_rate: int = Field(16_000, ge=1_000, le=44_100, description="[Hz]; what the encoder expects")
+    sample_rate: int = Field(16_000, ge=1_000, le=48_000, description="[Hz]; what the encoder expects")
     seconds: float = Field(5.0, gt=0, description="of a clip that reach the model [s]; shorter ones get silence")
     normalisation: Literal["none", "global"] = "none"
     storage: Literal["float32", "float16"] = Field("float16", description="how waveforms lie on disk")
@@ -78,4 +86,137 @@ class WaveformConfig(Section):
         return ("sample",)
 
 
-FeaturesConfig = Annotated[MelConfig | WaveformConfig, Field(discriminator="name")]
+class _Embedding(Section):
+    """What embeddings by pretrained models have in common."""
+
+    pool: Pool = Field("mean", description="over time; sequence: all of it, [dim, time]")
+    seconds: float = Field(5.0, gt=0, description="of a clip that reach the model [s]; shorter ones get silence")
+    normalisation: Literal["none", "global", "per_band"] = Field(
+        "per_band", description="statistics of the training split; per_band: one for each dimension"
+    )
+    storage: Literal["float32", "float16"] = Field("float32", description="how embeddings lie on disk")
+
+    @property
+    def _time_axes(self) -> Axes:
+        return ("dim", "time") if self.pool == "sequence" else ("dim",)
+
+
+class _Yamnet(_Embedding):
+    """The settings of YAMNet."""
+
+    weights: str = Field(
+        "https://huggingface.co/thelou1s/yamnet/resolve/e90ce378296ec8c5130f2bbceed762a2b0d383c5/"
+        "lite-model_yamnet_classification_tflite_1.tflite",
+        json_schema_extra=CONTENT,
+        description="LiteRT model: a path, or a URL with sha256",
+    )
+    sha256: str | None = Field(
+        "10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
+        pattern="^[0-9a-f]{64}$",
+        json_schema_extra=NOT_IDENTITY,
+        description="of the file that a URL names; not looked at where weights is a path",
+    )
+
+
+class YamnetConfig(_Yamnet):
+    """Embeddings by YAMNet, trained on AudioSet: 1,024 numbers for each window of 0.975 s."""
+
+    name: Literal["yamnet"]
+
+    @property
+    def axes(self) -> Axes:
+        """What the axes of one clip's features are."""
+        return self._time_axes
+
+
+class _Layered(_Embedding):
+    """The settings of an encoder that has layers to choose from."""
+
+    layer: Annotated[int, Field(ge=-1)] | Literal["all"] = Field(
+        -1, description="number from 1, -1: the last; all: each, which the model learns to weigh"
+    )
+
+    @property
+    def axes(self) -> Axes:
+        """What the axes of one clip's features are."""
+        return ("layer", *self._time_axes) if self.layer == "all" else self._time_axes
+
+
+class TorchaudioBundleConfig(_Layered):
+    """Hidden states of a torchaudio pipeline: wav2vec 2.0, HuBERT, WavLM."""
+
+    name: Literal["torchaudio_bundle"]
+    bundle: str = Field("WAV2VEC2_BASE", description="name of a Wav2Vec2Bundle in torchaudio.pipelines")
+    weights: str | None = Field(
+        None, json_schema_extra=CONTENT, description="its file of weights; null: torch hub's cache, or the download"
+    )
+
+
+class TransformersConfig(_Layered):
+    """Hidden states of any audio encoder of transformers: AST, wav2vec 2.0, HuBERT, WavLM, Whisper, CLAP."""
+
+    name: Literal["transformers"]
+    model: str = Field(
+        "MIT/ast-finetuned-audioset-10-10-0.4593", json_schema_extra=CONTENT, description="name on the hub, or a folder"
+    )
+    revision: str | None = Field(None, description="commit, tag or branch on the hub; null: its main branch")
+
+
+class TextEncoder(Section):
+    """What turns an annotation into numbers."""
+
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", json_schema_extra=CONTENT, description="name on the hub, or a folder"
+    )
+    revision: str | None = Field(None, description="commit, tag or branch on the hub; null: its main branch")
+
+
+class _WithText(Section):
+    """What front-ends that read annotations have in common."""
+
+    text: TextEncoder
+
+    @property
+    def axes(self) -> Axes:
+        """What the axes of one clip's features are."""
+        return ("dim",)
+
+
+class TextConfig(_WithText):
+    """The clips' annotations through a sentence encoder; no audio."""
+
+    name: Literal["text"]
+    normalisation: Literal["none", "global", "per_band"] = Field(
+        "per_band", description="statistics of the training split; per_band: one for each dimension"
+    )
+    storage: Literal["float32", "float16"] = Field("float32", description="how embeddings lie on disk")
+
+    @property
+    def seconds(self) -> float:
+        """Of a clip that reach the model: none, in s."""
+        return 0.0
+
+
+class MelTextConfig(_WithText, _Mel):
+    """A mel-spectrogram, flattened, and behind it the annotation's embedding."""
+
+    name: Literal["mel+text"]
+
+
+class YamnetTextConfig(_WithText, _Yamnet):
+    """YAMNet's embedding, flattened, and behind it the annotation's."""
+
+    name: Literal["yamnet+text"]
+
+
+FeaturesConfig = Annotated[
+    MelConfig
+    | WaveformConfig
+    | YamnetConfig
+    | TorchaudioBundleConfig
+    | TransformersConfig
+    | TextConfig
+    | MelTextConfig
+    | YamnetTextConfig,
+    Field(discriminator="name"),
+]

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
 """Marks a field that cannot change a run's numbers."""
 
+CONTENT: dict[str, Any] = {"identity": "content"}
+"""Marks a field that names weights by a path, a URL or a name on a hub: of files, the content is the identity."""
+
 SPLITS = ("train", "val", "test")
 
 Launcher = Literal["basic", "joblib", "submitit", "ray"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from audioclf.config.section import NOT_IDENTITY, Section
 
@@ -20,9 +20,22 @@ class OptimizerConfig(Section):
     """Adam; its learning rate is the top-level ``lr`` and stands nowhere else."""
 
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: lr falls to 0 over the run's epochs, which then share no trajectory"
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "constant",
+        description="cosine: lr falls to 0 over the run's epochs, one_cycle: it rises to lr, then falls to 0; both depend on epochs",
     )
+    warmup: float = Field(0.0, ge=0, description="over which lr rises from 0 at first [epochs]")
+
+    @model_validator(mode="after")
+    def _one_rise(self) -> OptimizerConfig:
+        if self.schedule == "one_cycle" and self.warmup:
+            raise ValueError("schedule=one_cycle rises by itself; expected warmup=0")
+        return self
+
+    @property
+    def by_step(self) -> bool:
+        """Whether the learning rate moves within an epoch."""
+        return self.schedule == "one_cycle" or self.warmup > 0
 
 
 class TrainerConfig(Section):
@@ -31,7 +44,19 @@ class TrainerConfig(Section):
     select: Literal["best", "last"] = Field(
         "best", description="weights that are tested: best val macro-F1, or the last epoch's"
     )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a higher val macro-F1; null: never"
+    )
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
+        "32-true", description="mixed: training computes in 16 bits where that is safe"
+    )
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of a step's gradient; null: any")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
+    devices: int = Field(1, ge=1, description="GPUs, or processes on the CPU, that share each batch, one machine")
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = Field(
+        "auto", description="of several devices, Lightning's; auto: ddp", json_schema_extra=NOT_IDENTITY
+    )
     checkpoint_every_s: float = Field(
         15.0, ge=0, description="least time between checkpoints [s]", json_schema_extra=NOT_IDENTITY
     )

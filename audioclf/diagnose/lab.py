@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from audioclf.audio.decode import AudioError
 from audioclf.audio.store import CANONICAL_RATE, from_pcm, read_pcm
 from audioclf.clips.clip import Clip
-from audioclf.config import MelConfig
+from audioclf.config import MelConfig, WaveformConfig
 from audioclf.data import AudioDataModule
 from audioclf.diagnose import reference
 from audioclf.diagnose.levels import Heard, hear
@@ -352,9 +352,11 @@ class Lab:
 
     def probe_columns(self, kind: str, pool: Pool) -> FloatArray:
         """What a cheap probe reads of some clips ``[N, D]``."""
-        if kind == "flat":
-            return reference.flattened(pool.features)
-        return reference.pooled(self.plain_features(pool) if kind == "audio" else pool.features)
+        own = self.config.features
+        if kind == "audio" or isinstance(own, WaveformConfig):  # no cheap probe reads a waveform
+            plain = self.plain_features(pool)
+            return reference.flattened(plain) if kind == "flat" else reference.pooled(plain)
+        return reference.flattened(pool.features) if kind == "flat" else reference.pooled(pool.features, own.axes)
 
     @property
     def mel(self) -> MelConfig:

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from audioclf.config import Axes
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.trial import Recipe, Trial
 from audioclf.training.scores import FloatArray, IntArray
@@ -16,12 +17,12 @@ from audioclf.training.scores import FloatArray, IntArray
 COMPONENTS = 100  # of the flattened features
 
 
-def pooled(features: torch.Tensor) -> FloatArray:
+def pooled(features: torch.Tensor, axes: Axes = ("band", "time")) -> FloatArray:
     """Each band's mean, standard deviation and mean step between frames over time, ``[N, 3 n_mels]``.
 
     Features without a time axis are taken as they are.
     """
-    if features.ndim < 3 or features.shape[-1] < 2:
+    if axes[-1] != "time" or features.shape[-1] < 2:
         return np.asarray(features.flatten(1).double().numpy())
     flat = features.flatten(1, -2).double()
     steps = flat.diff(dim=-1).abs().mean(-1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from audioclf.config import Config
 from audioclf.diagnose.pool import Pool
 from audioclf.features.normalise import Standardise
+from audioclf.models.build import build_model
 from audioclf.training import preflight
 from audioclf.training.preflight import HEALTHY_JUMP
 
@@ -12,10 +15,12 @@ FEW = 512  # clips that the input's size is measured on
 
 
 def input_size(config: Config, pool: Pool) -> float:
-    """Mean over clips of sum |x|, x what the network is given."""
+    """Mean over clips of sum |x|, x what one unit of the first layer is given."""
     features = pool.features[:FEW]
     standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
-    return preflight.input_size(standardise, features)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config.model, pool.shape, pool.num_classes, config.features)
+    return preflight.input_size(standardise, features, model)
 
 
 def input_sizes(config: Config, pool: Pool, clips: Pool) -> list[float]:

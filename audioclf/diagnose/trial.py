@@ -7,6 +7,7 @@ each fold with a seed of its own. So two trials are compared on the same clips, 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from audioclf.diagnose.verdict import Numbers
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
 from audioclf.training.module import ClassifierModule
+from audioclf.training.optimizers import Schedule, build_optimizer
 from audioclf.training.scores import DRAWS, LEVEL, FloatArray, IntArray, macro_f1
 
 BASE = "base"  # the trial of the run's own setting
@@ -320,6 +322,9 @@ def train_once(
 ) -> ClassifierModule:
     """Trains one model of a configuration on some clips of a pool.
 
+    As a run does, augmentation, schedules and stages included; but for early stopping, since all folds of a trial are
+    looked at after the same epochs, and mixed precision, which changes how fast a setting learns and not what.
+
     Args:
         config: of the model and its training; on the CPU.
         pool: the clips.
@@ -338,7 +343,8 @@ def train_once(
         standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
         module.train()
-        optimizer, schedulers = _optimizer(module)
+        batches = math.ceil(len(inside) / config.batch_size)
+        optimizer, schedules = build_optimizer(module.model, config, math.ceil(batches / config.trainer.accumulate))
         share = 1.0 / np.bincount(labels[inside], minlength=pool.num_classes)[labels[inside]] if balanced else None
         for epoch in range(1, config.epochs + 1):
             generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
@@ -349,14 +355,20 @@ def train_once(
             else:
                 order = torch.multinomial(torch.as_tensor(share), drawn, replacement=True, generator=generator)
             total = 0.0
-            for batch in order.split(config.batch_size):
-                optimizer.zero_grad(set_to_none=True)
-                loss = module.loss(module(features[batch]), targets[batch])
-                loss.backward()
-                optimizer.step()
+            module.start_epoch(epoch - 1)
+            torch.manual_seed(epoch_seed(seed, epoch))  # of augmentation and dropout, as SeedEpochs does
+            for number, batch in enumerate(order.split(config.batch_size), 1):
+                loss, _ = module.training_loss(features[batch], targets[batch])
+                (loss / config.trainer.accumulate).backward()
                 total += float(loss.detach()) * len(batch)
-            for scheduler in schedulers:
-                scheduler.step()
+                if number % config.trainer.accumulate and number < batches:
+                    continue
+                if config.trainer.gradient_clip is not None:
+                    torch.nn.utils.clip_grad_norm_(module.parameters(), config.trainer.gradient_clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                _step(schedules, "step")
+            _step(schedules, "epoch")
             if looks and look is not None and epoch in looks:
                 look(looks.index(epoch), module, total / drawn)
             if done is not None:
@@ -374,11 +386,10 @@ def predict(module: ClassifierModule, features: torch.Tensor) -> FloatArray:
     return np.asarray(logits.float().numpy())
 
 
-def _optimizer(module: ClassifierModule) -> tuple[torch.optim.Optimizer, list[Any]]:
-    made: Any = module.configure_optimizers()
-    if isinstance(made, tuple | list):
-        return made[0][0], list(made[1])
-    return made, []
+def _step(schedules: list[Schedule], interval: str) -> None:
+    for schedule in schedules:
+        if schedule["interval"] == interval:
+            schedule["scheduler"].step()
 
 
 def _selected(logits: FloatArray, pool: Pool, fold: IntArray) -> FloatArray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -21,11 +22,13 @@ from audioclf.features.frontend import FrontEnd
 from audioclf.features.store import FeatureStore
 
 CHUNK = 8  # clips that one worker turns into one batch
+GPU_CHUNK = 32  # the same for a heavy front-end on a GPU
 AHEAD = 2  # chunks waiting for each worker; bounds memory whatever the number of clips
 
+T = TypeVar("T")
 
 Piece = tuple[str, str]
-"""sha256 of a clip's samples, and its key in the audio store."""
+"""What the feature store calls a clip's features, and what they are made of: its key in the audio store, or its text."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,26 @@ class Chain:
         Raises:
             UserError: stored audio that is damaged or gone.
         """
+        return self.compute(chunk, self.load(chunk))
+
+    def load(self, chunk: Sequence[Piece]) -> torch.Tensor:
+        """Waveforms ``[B, n]`` of some clips; of none where the front-end reads text alone, ``[B, 0]``.
+
+        Raises:
+            UserError: stored audio that is damaged or gone.
+        """
+        if self.front_end.reads_text:
+            return torch.empty(len(chunk), 0)
         rate = self.front_end.sample_rate
-        waveforms = [self.front_end.fit_length(load_waveform(self.audio, key, rate, sha256)) for sha256, key in chunk]
-        features = self.front_end(torch.stack(waveforms).to(self.device)).cpu().numpy()
-        for (sha256, _), array in zip(chunk, features, strict=True):
-            self.store.write(sha256, array)
+        return torch.stack(
+            [self.front_end.fit_length(load_waveform(self.audio, key, rate, sha256)) for sha256, key in chunk]
+        )
+
+    def compute(self, chunk: Sequence[Piece], waveforms: torch.Tensor) -> int:
+        """Features of what :meth:`load` gave, stored; how many clips they are of."""
+        features = self.front_end.of_clips(waveforms.to(self.device), [text for _, text in chunk]).cpu().numpy()
+        for (name, _), array in zip(chunk, features, strict=True):
+            self.store.write(name, array)
         return len(chunk)
 
 
@@ -71,10 +89,11 @@ def extract(
     """Extracts what is not in the store yet.
 
     Each worker takes a few clips through the whole chain. Here the workers are threads: decoding, resampling and the
-    FFT all release the interpreter's lock. A killed extraction loses the clips in flight only.
+    FFT all release the interpreter's lock. A front-end that is heavy computes in one thread, with all cores or the GPU,
+    while the workers decode. A killed extraction loses the clips in flight only.
 
     Args:
-        keys: what to extract: sha256 of a clip's samples → its key in the audio store.
+        keys: what to extract: sha256 of a clip's samples → its key in the audio store; sha256 of a text → the text.
         audio: where the audio is.
         store: where features go.
         front_end: what makes them.
@@ -107,10 +126,17 @@ def extract(
 def by_threads(chain: Chain, pieces: Sequence[Piece], workers: int | None) -> Iterator[int]:
     """Extracts with threads of this process; yields how many clips are done, a chunk at a time."""
     chain.front_end.to(chain.device)
+    workers = workers or cores()
+    if chain.front_end.heavy:
+        size = GPU_CHUNK if chain.device.type == "cuda" else CHUNK
+        loaded = _bounded(lambda chunk: (chunk, chain.load(chunk)), _chunks(pieces, size), workers)
+        for chunk, waveforms in loaded:
+            yield chain.compute(chunk, waveforms)
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # each worker is one thread: more would fight over the same cores
     try:
-        yield from _bounded(chain, _chunks(pieces), workers or cores())
+        yield from _bounded(chain, _chunks(pieces, CHUNK), workers)
     finally:
         torch.set_num_threads(threads)
 
@@ -141,16 +167,16 @@ def load_waveform(audio: AudioStore, key: str, rate: int, sha256: str | None = N
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
 
 
-def _chunks(items: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _chunks(items: Sequence[Piece], size: int) -> Iterator[list[Piece]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk
 
 
-def _bounded(work: Callable[[list[Piece]], int], items: Iterable[list[Piece]], workers: int) -> Iterator[int]:
+def _bounded(work: Callable[[list[Piece]], T], items: Iterable[list[Piece]], workers: int) -> Iterator[T]:
     """Results of ``work`` in the order they finish, with a bounded number of items in flight."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
-    pending: set[Future[int]] = set()
+    pending: set[Future[T]] = set()
     iterator = iter(items)
     try:
         while True:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from audioclf.config import FeaturesConfig
+from audioclf.weights import identified
 
 
 class FrontEnd(nn.Module):
@@ -19,11 +21,15 @@ class FrontEnd(nn.Module):
         version: raised whenever the same waveform would give other features; part of the feature store's key.
         sample_rate: rate of the waveforms it takes, in Hz.
         output_shape: shape of one clip's features.
+        heavy: it uses all cores, or the GPU, by itself: one batch at a time, while the next clips are decoded.
+        reads_text: it reads annotations, so that a waveform alone does not do.
     """
 
     version: str
     sample_rate: int
     output_shape: tuple[int, ...]
+    heavy: bool = False
+    reads_text: bool = False
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """Pads or crops one waveform ``[n]`` to the number of samples that every clip of a batch has."""
@@ -32,6 +38,11 @@ class FrontEnd(nn.Module):
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *output_shape]``, float32, of waveforms ``[B, n]`` that :meth:`fit_length` made."""
         raise NotImplementedError
+
+    def of_clips(self, waveforms: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        """Features ``[B, *output_shape]`` of B clips, with what was written about each, for those that read it."""
+        features: torch.Tensor = self(waveforms)
+        return features
 
 
 def centred(waveform: torch.Tensor, samples: int) -> torch.Tensor:
@@ -43,8 +54,11 @@ def centred(waveform: torch.Tensor, samples: int) -> torch.Tensor:
 
 
 def front_end_settings(config: FeaturesConfig, version: str) -> dict[str, Any]:
-    """What decides the features of a waveform: the resolved settings and the version, without what is learnt later."""
-    settings = config.model_dump()
+    """What decides the features of a waveform: the resolved settings, of weights the content, and the version.
+
+    What is learnt later is no part of it.
+    """
+    settings = identified(config)
     del settings["normalisation"]  # learnt from the training split; lives in the run
     return {**settings, "version": version}
 

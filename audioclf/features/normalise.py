@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 import torch
 
+from audioclf.config import FeaturesConfig, WaveformConfig
+
 MIN_STD = 1e-3  # a band that never changes is left unscaled instead of blown up
+
+
+def finest(features: FeaturesConfig) -> str:
+    """The finest statistics that features of this kind can be normalised with: a waveform has no bands."""
+    return "global" if isinstance(features, WaveformConfig) else "per_band"
 
 
 class Standardise(torch.nn.Module):

@@ -87,6 +87,31 @@ class FeatureStore:
         return _npy_size(self.shape, self.dtype.str)
 
 
+class JoinedStore:
+    """Two feature stores read as one: a clip's features in both, flattened, one behind the other.
+
+    Args:
+        audio: features of the clips' audio.
+        text: of their annotations.
+    """
+
+    def __init__(self, audio: FeatureStore, text: FeatureStore) -> None:
+        self.audio, self.text = audio, text
+
+    @property
+    def folder(self) -> Path:
+        """Where the features of the audio are."""
+        return self.audio.folder
+
+    def read_all(self, keys: Sequence[str]) -> torch.Tensor:
+        """The features of many clips ``[N, dim]``, float32; a key is ``AUDIO+TEXT``, the keys of both stores."""
+        pairs = [key.split("+") for key in keys]
+        audio, text = (
+            store.read_all([pair[i] for pair in pairs]).flatten(1) for i, store in enumerate((self.audio, self.text))
+        )
+        return torch.cat([audio, text], 1)
+
+
 def _npy_size(shape: tuple[int, ...], dtype: str) -> int:
     """Bytes of a version 1.0 ``.npy`` file of this shape and type."""
     header = io.BytesIO()

@@ -8,13 +8,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from audioclf.clips.manifest import fingerprint
-from audioclf.config import Config
+from audioclf.config import CONTENT, Config
+from audioclf.weights import identified, is_url
 
 LONGEST_NAME = 150
 """Characters of a run's name: file systems end at 255 bytes, and a lock's name is longer."""
@@ -26,29 +28,32 @@ REPETITIONS = ("seed", "data.fold")
 
 
 def identity(config: Config) -> str:
-    """The identity of a run: sha256 (hex) of the resolved configuration and of what its table of clips says.
+    """The identity of a run: sha256 (hex) of the resolved configuration, of its weights and of its table of clips.
 
     Left out is what cannot change a number: paths, checkpoint intervals, accelerator and the like
-    (:data:`audioclf.config.NOT_IDENTITY`). Paths of data are replaced by the content of the table they lead to.
+    (:data:`audioclf.config.NOT_IDENTITY`). Paths of data are replaced by the content of the table they lead to, and
+    paths of weights by a digest of the files.
 
     Raises:
         UserError: the table cannot be read.
     """
-    content = {"config": _essential(config), "table": fingerprint(config.data)}
+    content = {"config": identified(config), "table": fingerprint(config.data)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def trajectory(config: Config) -> str:
     """The same for runs that differ in ``epochs`` alone and so pass through the same weights, epoch by epoch.
 
-    Where the learning rate's schedule depends on ``epochs``, no other run has it.
+    Where the learning rate's schedule depends on ``epochs``, a run may stop before them, or several devices train it
+    (which write nothing down on the way), no other run has it.
     """
     return identity(config.model_copy(update={"epochs": 1}) if shares_epochs(config) else config)
 
 
 def shares_epochs(config: Config) -> bool:
     """Whether a run of more epochs begins with this one."""
-    return config.optimizer.schedule == "constant"
+    trainer = config.trainer
+    return config.optimizer.schedule == "constant" and trainer.patience is None and trainer.devices == 1
 
 
 def run_name(config: Config) -> str:
@@ -73,6 +78,8 @@ def _unusual(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             yield from _unusual(value, f"{prefix}{name}.")
+        elif field.json_schema_extra == CONTENT and isinstance(value, str) and (is_url(value) or Path(value).exists()):
+            continue  # a path names no weights; the name ends in what does
         elif name != "name" and (field.is_required() or value != field.get_default(call_default_factory=True)):
             yield f"{prefix}{name}", value
 
@@ -122,15 +129,9 @@ def _fields(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
             yield name, field
 
 
-def _essential(section: BaseModel) -> dict[str, Any]:
-    """A section's values without those marked as no part of the identity, recursively."""
-    values = {name: getattr(section, name) for name, _ in _fields(type(section))}
-    return {name: _essential(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
-
-
 def swept_settings(config: Config) -> dict[str, Any]:
     """Hyper-parameters by dotted key, as simple values: what comparisons and TensorBoard's HParams tab list."""
-    return dict(_flatten(_essential(config)))
+    return dict(_flatten(identified(config)))
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -90,9 +90,12 @@ def sweep_name(runs: Sequence[PlannedRun], keys: Sequence[str]) -> str:
 
 
 def why_not_shared(runs: Sequence[PlannedRun]) -> str | None:
-    """Says that runs of other ``epochs`` train apart, where their learning rate's schedule makes them."""
-    apart = {run.config.optimizer.schedule for run in runs if not shares_epochs(run.config)}
+    """Says that runs of other ``epochs`` train apart, where schedule, early stopping or several devices make them."""
+    apart = [run.config for run in runs if not shares_epochs(run.config)]
     if not apart or len({run.config.epochs for run in runs}) == 1:
         return None
-    schedule = apart.pop()
-    return f"optimizer.schedule={schedule} depends on epochs: runs of other epochs share no work"
+    trainer, schedule = apart[0].trainer, apart[0].optimizer.schedule
+    if schedule != "constant":
+        return f"optimizer.schedule={schedule} depends on epochs: runs of other epochs share no work"
+    why = f"patience={trainer.patience}" if trainer.patience is not None else f"devices={trainer.devices}"
+    return f"trainer.{why}: runs of other epochs share no work"

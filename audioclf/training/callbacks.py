@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from audioclf.console import ProgressBar
 from audioclf.data import epoch_seed
@@ -28,7 +28,8 @@ CURVES = ("loss", "f1_macro", "accuracy")
 class SeedEpochs(Callback):
     """Makes every random number of an epoch (dropout, augmentation) a function of (seed, epoch) alone.
 
-    So a run that is resumed, or continued to more epochs, draws what an uninterrupted one draws.
+    So a run that is resumed, or continued to more epochs, draws what an uninterrupted one draws. Of several devices
+    each draws its own.
     """
 
     def __init__(self, seed: int) -> None:
@@ -36,7 +37,18 @@ class SeedEpochs(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seeds torch's generators for this epoch."""
-        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch) + trainer.global_rank)
+
+
+class StopEarly(EarlyStopping):
+    """Stops after ``patience`` epochs without a higher val macro-F1; also where that came to pass before a kill."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("val/f1_macro", patience=patience, mode="max", check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks whether the state that was taken up is one to stop at."""
+        trainer.should_stop = trainer.should_stop or self.stopped_epoch > 0
 
 
 class RecordEpochs(Checkpoint):
@@ -122,33 +134,50 @@ class AtMarks(Checkpoint):
 class KeepState(Checkpoint):
     """Saves the run's whole state: at most every ``every_s`` seconds, at the last epoch, and when a stop is asked for.
 
+    Of several devices the first decides for all: a checkpoint is saved together.
+
     Args:
         folder: the run's folder.
         every_s: least time between two checkpoints, in seconds.
+        epochs: of the whole run.
         saved_epochs: how many epochs the checkpoint that lies there holds.
         prune: asked with (epochs done, val macro-F1 of the last one) whether to give the run up; None: never.
+
+    Attributes:
+        complete: whether the run's last epoch is done and saved: no more are to come.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         every_s: float,
+        epochs: int,
         saved_epochs: int = 0,
         prune: Callable[[int, float], bool] | None = None,
     ) -> None:
         self.folder, self.every_s, self.saved_epochs, self.prune = folder, every_s, saved_epochs, prune
+        self.epochs = epochs
+        self.complete = saved_epochs == epochs
         self.stop = False
         self.pruned = False
         self._saved = time.monotonic()
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks whether the run was stopped early before."""
+        self.complete = self.complete or trainer.should_stop
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves where it is time to."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        last = trainer.current_epoch + 1 == self.epochs or trainer.should_stop  # early, by StopEarly
         if self.prune is not None and not last:
             self.pruned = self.prune(trainer.current_epoch + 1, _metric(trainer, "val/f1_macro") or 0.0)
-        if last or self.stop or self.pruned or time.monotonic() - self._saved >= self.every_s:
+        stop = self.stop or self.pruned
+        due = last or stop or time.monotonic() - self._saved >= self.every_s
+        stop, due = trainer.strategy.broadcast((stop, due))
+        if due:
             self.save(trainer)
-        if self.stop or self.pruned:
+            self.complete = last
+        if stop:
             trainer.should_stop = True
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -163,6 +192,8 @@ def save_atomically(trainer: pl.Trainer, path: Path, weights_only: bool = False)
     temporary = temporary_name(path)
     try:
         trainer.save_checkpoint(temporary, weights_only=weights_only)
+        if not trainer.is_global_zero:
+            return
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

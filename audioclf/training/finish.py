@@ -35,7 +35,7 @@ def finish(
     """Scores a run that has done its epochs, and writes everything that was not written on the way.
 
     Args:
-        config: of this run; its ``epochs`` are done.
+        config: of this run; its ``epochs`` are done, or it was stopped early.
         folder: where it lies.
         state: identity, data fingerprint and what else names the run.
         trainer: holds the module, which is left as it was: a longer run may go on with it.
@@ -49,6 +49,7 @@ def finish(
     """
     module = trainer.lightning_module
     assert isinstance(module, ClassifierModule)
+    done = len(folder.read_metrics())  # fewer than config.epochs where it was stopped early
     with as_configured(trainer, config), _selected(module, best):
         save_atomically(trainer, folder.model_checkpoint, weights_only=True)
         logits = predict_splits(module, data)
@@ -61,7 +62,8 @@ def finish(
             "settings": swept_settings(config),
             "lr": config.lr,
             "batch_size": config.batch_size,
-            "selected_epoch": best.epoch if best.wanted else config.epochs,
+            "selected_epoch": best.epoch if best.wanted else done,
+            "trained_epochs": done,
             "select": config.trainer.select,
             **evaluate(data, logits),
             "data": data.summary(),

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.callbacks import Callback
 
 from audioclf.config import Config
 from audioclf.console import console, progress_bar
@@ -26,11 +27,20 @@ from audioclf.errors import UserError
 from audioclf.features.normalise import Standardise
 from audioclf.files import replacing
 from audioclf.runs.folder import LAYOUT, RunFolder
-from audioclf.runs.identity import identity, run_name, trajectory
-from audioclf.training.callbacks import AtMarks, KeepBest, KeepState, RecordEpochs, SeedEpochs, save_atomically
+from audioclf.runs.identity import identity, run_name, shares_epochs, trajectory
+from audioclf.training.callbacks import (
+    AtMarks,
+    KeepBest,
+    KeepState,
+    RecordEpochs,
+    SeedEpochs,
+    StopEarly,
+    save_atomically,
+)
 from audioclf.training.finish import as_configured, finish
 from audioclf.training.module import ClassifierModule
 from audioclf.training.preflight import preflight
+from audioclf.training.ranks import Rank, several
 from audioclf.training.tensorboard import RunBoard
 
 log = logging.getLogger("audioclf")
@@ -111,6 +121,11 @@ def fit(
 def _prepare_and_fit(
     config: Config, path: Path, prune: Callable[[int, float], bool] | None, tell: Callable[[str], None] | None
 ) -> Run:
+    if config.marks and not shares_epochs(config):
+        raise UserError(
+            f"marks={config.marks}: a run of fewer epochs is not on the way of this one (its schedule, early stopping or devices)",
+            "leave marks out and launch such runs by themselves: python train.py -m epochs=10,50",
+        )
     RunFolder(path).check_free()  # before the long work; again below, where no other process can be at it
     data = data_module(config)
     data.prepare_data()
@@ -228,10 +243,7 @@ def _train(
     tell: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     started = time.monotonic()
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    features = config.features
-    standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
-    module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
+    module = _module(config, data)
     if not folder.last_checkpoint.exists():
         folder.begin(config.model_dump(), state)
         if shorter is not None:
@@ -245,39 +257,76 @@ def _train(
         _look_before(module, data, tell)
     board = _board(config, folder)
     best = KeepBest(config.trainer.select == "best")
-    keep = KeepState(folder, config.trainer.checkpoint_every_s, done, prune)
+    keep = KeepState(folder, config.trainer.checkpoint_every_s, config.epochs, done, prune)
 
     def at_mark(epoch: int, trainer: pl.Trainer) -> None:
         _write_shorter(_shorter(config, epoch), folder, trainer, best, data, started)
 
     marks = [mark for mark in config.marks if mark < config.epochs]
     log.info("%d epochs of %s, %d done before", config.epochs, config.data.name, done)
-    with _stop_on_interrupt(keep, config.epochs):
-        with progress_bar("train", config.epochs, "epochs", done) as bar:
-            trainer = pl.Trainer(
-                max_epochs=config.epochs,
-                accelerator=config.trainer.accelerator,
-                devices=1,
-                callbacks=[
-                    SeedEpochs(config.seed),
-                    RecordEpochs(folder, board, bar),
-                    best,
-                    AtMarks(marks, at_mark),
-                    keep,
-                ],
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                deterministic="warn" if data.device.type == "cuda" else None,
-                default_root_dir=str(folder.path),
-            )
+    with _stop_on_interrupt(keep):
+        with progress_bar("train", config.epochs, "epochs", done) as bar, several(config, folder) as devices:
+            callbacks = [RecordEpochs(folder, board, bar), best, AtMarks(marks, at_mark), keep]
+            trainer = _trainer(config, folder, data, callbacks, devices)
             trainer.fit(module, datamodule=data, ckpt_path=folder.last_checkpoint if done else None, weights_only=True)
-        if trainer.current_epoch < config.epochs:
+        if not keep.complete:
             if board is not None:
                 board.close()
             raise (Pruned if keep.pruned else Interrupted)(trainer.current_epoch, config.epochs)
         return finish(config, folder, state, trainer, best, data, board, started)
+
+
+def follow(config: Config, folder: RunFolder, rank: Rank) -> None:
+    """Trains beside the run's own process, as another one of ``trainer.devices``; writes nothing.
+
+    Args:
+        config: of the run.
+        folder: where it lies.
+        rank: which of the processes this is.
+    """
+    fetch = config.fetch.model_copy(update={"enabled": False})  # all train on the same clips
+    data = data_module(config.model_copy(update={"fetch": fetch}))
+    data.setup()
+    done = folder.saved_epochs()
+    keep = KeepState(folder, config.trainer.checkpoint_every_s, config.epochs, done)
+    trainer = _trainer(config, folder, data, [KeepBest(wanted=False), keep], rank.options(config))
+    checkpoint = folder.last_checkpoint if done else None
+    trainer.fit(_module(config, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
+    """The module as training begins with it."""
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    shape = data.front_end.output_shape
+    standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
+    return ClassifierModule(config.model_dump(), data.classes, shape, standardise)
+
+
+def _trainer(
+    config: Config,
+    folder: RunFolder,
+    data: AudioDataModule,
+    callbacks: Sequence[Callback],
+    devices: Mapping[str, Any],
+) -> pl.Trainer:
+    """Lightning's trainer as the ``trainer`` section wants it."""
+    settings = config.trainer
+    stop = [] if settings.patience is None else [StopEarly(settings.patience)]
+    return pl.Trainer(
+        max_epochs=config.epochs,
+        accelerator=settings.accelerator,
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=[SeedEpochs(config.seed), *stop, *callbacks],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn" if data.device.type == "cuda" else None,
+        default_root_dir=str(folder.path),
+        **devices,
+    )
 
 
 def _look_before(module: ClassifierModule, data: AudioDataModule, tell: Callable[[str], None] | None) -> None:
@@ -317,7 +366,7 @@ def _board(config: Config, folder: RunFolder) -> RunBoard | None:
 
 
 @contextmanager
-def _stop_on_interrupt(keep: KeepState, epochs: int) -> Iterator[None]:
+def _stop_on_interrupt(keep: KeepState) -> Iterator[None]:
     """First Ctrl-C: finish the epoch and save. Second, or after the last epoch: stop at once; what is saved stays.
 
     Stopping at once is :class:`Interrupted` too: Lightning turns a KeyboardInterrupt into exit code 1.
@@ -327,8 +376,8 @@ def _stop_on_interrupt(keep: KeepState, epochs: int) -> Iterator[None]:
         return
 
     def handle(signum: int, frame: object) -> None:
-        if keep.stop or keep.saved_epochs == epochs:
-            raise Interrupted(keep.saved_epochs, epochs)
+        if keep.stop or keep.complete:
+            raise Interrupted(keep.saved_epochs, keep.epochs)
         keep.stop = True
         console.print("stopping after this epoch (Ctrl-C again stops at once)", markup=False)
 
@@ -388,12 +437,21 @@ def _device(config: Config) -> torch.device:
     """Where features and training run.
 
     Raises:
-        UserError: a GPU was asked for and there is none.
+        UserError: a GPU was asked for and there is none, or there are fewer than asked for.
     """
     wanted, available = config.trainer.accelerator, torch.cuda.is_available()
+    on_gpu = available and wanted != "cpu"
+    if config.trainer.precision == "16-mixed" and not on_gpu:
+        raise UserError(
+            "trainer.precision=16-mixed: float16 needs a GPU; expected one", "trainer.precision=bf16-mixed runs on CPUs"
+        )
+    if on_gpu and config.trainer.devices > torch.cuda.device_count():
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: found {torch.cuda.device_count()} GPUs; expected no more than those"
+        )
     if wanted == "gpu" and not available:
         raise UserError("trainer.accelerator=gpu: no CUDA device found", "trainer.accelerator=auto takes what there is")
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def quiet_lightning() -> None:

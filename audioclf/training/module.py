@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,19 +16,24 @@ from audioclf.config import Config, LossConfig, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
+from audioclf.models.finetune import Finetune
+from audioclf.training.augment import Augment
+from audioclf.training.optimizers import build_optimizer
 from audioclf.training.scores import scores
 
 
 class ClassifierModule(pl.LightningModule):
     """One run's model: ``Standardise`` → network → cross-entropy, trained by Adam.
 
-    A checkpoint of it holds all that prediction needs: configuration, label map and normalisation.
+    A checkpoint of it holds all that prediction needs: configuration, label map, normalisation, and the architecture of
+    an encoder that was fine-tuned.
 
     Args:
         config: the resolved configuration as plain containers.
         classes: the label map, K names.
         feature_shape: shape of one clip's features.
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
+        encoder: architecture of the encoder that is fine-tuned, of a checkpoint, which needs no pretrained weights.
     """
 
     def __init__(
@@ -37,15 +42,20 @@ class ClassifierModule(pl.LightningModule):
         classes: Sequence[str],
         feature_shape: Sequence[int],
         standardise: Standardise | None = None,
+        encoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": config, "classes": list(classes), "feature_shape": list(feature_shape)})
         self.config: Config = parse_config(config)
         self.classes = list(classes)
         shape = tuple(feature_shape)
         kind = self.config.features.normalisation
         self.standardise = standardise or Standardise.identity(kind, shape)
-        self.model = build_model(self.config.model, shape, len(classes))
+        self.augment = Augment(self.config.augment, self.config.features, len(classes))
+        self.model = build_model(self.config.model, shape, len(classes), self.config.features, encoder)
+        own = {"encoder": self.model.encoder.architecture} if isinstance(self.model, Finetune) else {}
+        self.save_hyperparameters(
+            {"config": config, "classes": list(classes), "feature_shape": list(feature_shape), **own}
+        )
         self.loss = build_loss(self.config.loss)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
         self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
@@ -58,9 +68,36 @@ class ClassifierModule(pl.LightningModule):
         logits: torch.Tensor = self.model(self.standardise(features))
         return logits
 
+    def on_train_epoch_start(self) -> None:
+        """Models that are trained in stages look whether one begins."""
+        self.start_epoch(self.current_epoch)
+
+    def start_epoch(self, epoch: int) -> None:
+        """What the model does before an epoch, from 0."""
+        if isinstance(self.model, Finetune):
+            self.model.start_epoch(epoch)
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """One step's loss; the epoch's train metrics are of the weights as they changed from step to step."""
-        return self._step(batch, "fit")
+        """One step's loss; the epoch's train metrics are of the weights as they changed from step to step.
+
+        They are of the clips as training saw them: where it augments, of harder ones than ``result.json``'s are.
+        """
+        features, targets, _ = batch
+        loss, logits = self.training_loss(features, targets)
+        self._count("fit", loss, logits, targets)
+        return loss
+
+    def training_loss(self, features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and logits ``[B, K]`` of a training batch: the only place where clips are augmented.
+
+        Args:
+            features: as the front-end gives them, ``[B, *feature_shape]``.
+            targets: class indices ``[B]``.
+        """
+        inputs, mixed = self.augment(features, targets, self.standardise)
+        logits = self.model(inputs)
+        loss: torch.Tensor = self.loss(logits, mixed)
+        return loss, logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collects one batch of val."""
@@ -88,25 +125,21 @@ class ClassifierModule(pl.LightningModule):
         self._log_epoch("test", "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, fused: on the CPU too, where one fused pass halves the memory traffic of a step."""
-        optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=self.config.lr,
-            weight_decay=self.config.optimizer.weight_decay,
-            fused=all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in self.model.parameters()),
-        )
-        if self.config.optimizer.schedule == "constant":
-            return optimizer
-        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.config.epochs)]
+        """Adam with the configured schedule."""
+        steps = int(self.trainer.estimated_stepping_batches) if self.config.optimizer.by_step else 1
+        optimizer, schedules = build_optimizer(self.model, self.config, max(1, steps // self.config.epochs))
+        return cast(OptimizerLRScheduler, ([optimizer], schedules) if schedules else optimizer)
 
     def _step(self, batch: Batch, stage: str) -> torch.Tensor:
         features, targets, _ = batch
         logits = self(features)
         loss: torch.Tensor = self.loss(logits, targets)
-        detached = logits.detach()
-        _update(self.loss_sum[stage], loss.detach() * len(targets))
-        _update(self.confusion[stage], detached.argmax(1), targets)
+        self._count(stage, loss, logits, targets)
         return loss
+
+    def _count(self, stage: str, loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        _update(self.loss_sum[stage], loss.detach() * len(targets))
+        _update(self.confusion[stage], logits.detach().argmax(1), targets)
 
     def _log_epoch(self, stage: str, name: str) -> None:
         loss, confusion = self.loss_sum[stage], self.confusion[stage]

@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
+from audioclf.clips.annotations import GivenAway
 from audioclf.clips.select import Selection
 from audioclf.config import SPLITS
 from audioclf.console import console
@@ -37,7 +38,9 @@ def print_run(run: Run) -> None:
     worst, scores = min(((n, s) for n, s in test["per_class"].items() if s["support"]), key=lambda item: item[1]["f1"])
     console.print(f"worst class: {worst}, F1 {scores['f1']:.3f} ({scores['support']} test clips)", markup=False)
     picked = "best val F1" if result["select"] == "best" else "the last"
-    console.print(f"tested weights: epoch {result['selected_epoch']} of {result['epochs']} ({picked})", markup=False)
+    done = result.get("trained_epochs", result["epochs"])
+    early = f", stopped early: {result['epochs']} were asked for" if done < result["epochs"] else ""
+    console.print(f"tested weights: epoch {result['selected_epoch']} of {done} ({picked}){early}", markup=False)
     if run.reused:
         console.print("finished before, nothing was trained now; retrain=true trains it again", markup=False)
     console.print(f"written to {run.folder}", markup=False, soft_wrap=True)
@@ -114,4 +117,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         missing = result[split]["classes_without_support"]
         if missing:
             remarks.append(f"{missing} classes have no {split} clips and are not in its averages")
+    given = result["data"].get("annotations")
+    if given and given["named"]:
+        remarks.append(f"{GivenAway(**given).sentence}: the model may read the label there")
     return remarks

@@ -3,8 +3,9 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import f1_score
 
+from audioclf.config import parse_config
 from audioclf.diagnose.lab import OutOfTime
-from audioclf.diagnose.trial import Recipe, effect
+from audioclf.diagnose.trial import Recipe, effect, folds_of, train_trial
 
 
 def test_every_clip_is_scored_by_a_model_that_never_saw_its_recording(lab):
@@ -44,3 +45,16 @@ def test_a_trial_that_would_take_too_long_is_not_begun(lab):
     lab.budget_s = 0.0
     with pytest.raises(OutOfTime, match="left"):
         lab.trial(Recipe("long", {"epochs": 50}))
+
+
+def test_a_trial_augments_and_steps_as_the_run_does(lab):
+    model = {"name": "cnn", "width": 4, "blocks": 2}
+    augment = {"time_shift": 0.5, "noise": 0.2, "time_mask": 6, "mixup": 0.4}
+    config = parse_config(lab.config.model_dump() | {"model": model, "augment": augment, "epochs": 3, "lr": 1e-2})
+    changes = {"optimizer.schedule": "one_cycle", "trainer.accumulate": 2, "trainer.gradient_clip": 1.0}
+    fold = folds_of(lab.pool, 2)
+    first, again, plain = (
+        train_trial(Recipe("one", overrides), config, lab.pool, fold)
+        for overrides in (changes, changes, changes | {"augment.noise": 0.0})
+    )
+    assert np.array_equal(first.logits, again.logits) and not np.array_equal(first.logits, plain.logits)

@@ -49,10 +49,22 @@ OTHER = {  # another value of every key that can change a number
     "features.normalisation": "none",
     "features.storage": "float16",
     "model.hidden": 7,
+    "augment.gain": 6.0,
+    "augment.time_shift": 0.5,
+    "augment.noise": 0.1,
+    "augment.time_mask": 7,
+    "augment.freq_mask": 7,
+    "augment.mixup": 0.2,
     "loss.label_smoothing": 0.1,
     "optimizer.weight_decay": 0.1,
     "optimizer.schedule": "cosine",
+    "optimizer.warmup": 1.5,
     "trainer.select": "last",
+    "trainer.patience": 7,
+    "trainer.precision": "bf16-mixed",
+    "trainer.accumulate": 7,
+    "trainer.gradient_clip": 0.7,
+    "trainer.devices": 2,
 }
 NO_NUMBER = {  # another value of every key that cannot
     "retrain": True,
@@ -64,6 +76,7 @@ NO_NUMBER = {  # another value of every key that cannot
     "search.trial": 1,
     "data.ram_budget_gb": 0.0,
     "trainer.accelerator": "cpu",
+    "trainer.strategy": "ddp",
     "trainer.checkpoint_every_s": 1.0,
     "trainer.tensorboard": False,
     "trainer.keep_state": False,
@@ -208,12 +221,16 @@ def test_the_schemas_defaults_are_those_of_conf(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "clips.csv").write_text("path,label\n")
     paths = {name: [f"data.csv={tmp_path / 'clips.csv'}"] for name in ("csv", "links")}
     paths |= {name: [f"data.root={tmp_path}"] for name in ("esc10", "esc50", "folder")}
+    paths["finetune"] = ["features=waveform", "model.bundle=WAV2VEC2_BASE"]
     checked = set()
     for group in ("data", "features", "model", "loss", "trainer"):
         for path in (conf_dir() / group).glob("*.yaml"):
             if path.stem != "base":
-                choice = load_config([f"{group}={path.stem}", *(paths.get(path.stem, []) if group == "data" else [])])
+                needed = paths.get(path.stem, []) if group in ("data", "model") else []
+                choice = load_config([f"{group}={path.stem}", *needed])
                 differing = dict(other_than_default(choice))
+                if path.stem == "finetune":
+                    assert differing.pop("model.bundle") == "WAV2VEC2_BASE", "no default: typed"
                 if path.stem.startswith("esc"):
                     assert differing.pop("data.fold") == 1, "said in the name beside the data"
                 assert not differing, f"{group}={path.stem}"

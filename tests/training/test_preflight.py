@@ -143,8 +143,8 @@ def test_recordings_in_two_splits_copies_and_several_labels(table: Callable[...,
     }
 
     module, data = untrained(table(lambda row: row))
-    datasets = data.datasets
-    datasets["test"].sha256s[0] = datasets["train"].sha256s[0]
+    rows = data.prepared.rows
+    rows[data.splits.test[0]] = rows[data.splits.train[0]]
     copies = next(check for check in preflight(module, data) if check.name == "copies")
     assert copies.value == pytest.approx(1 / 36) and not copies.loud
 

@@ -55,7 +55,8 @@ class FeaturesWeak(Probe):
         if every is None:
             return numbers | {"effect": effect(lab.best_probe, lab.cheap("audio"))}
         mended = replace(lab.pool, features=every)
-        probe = reference.score_probe("probe_fresh_features", reference.pooled(every), mended, lab.fold)
+        columns = reference.pooled(every, lab.config.features.axes)
+        probe = reference.score_probe("probe_fresh_features", columns, mended, lab.fold)
         lab.afford("fresh_features", lab.cost_s(lab.config.epochs))
         network = lab.train(Recipe("fresh_features"), mended)
         found = [effect(lab.base, lab.keep(network), level_of(2)), effect(lab.best_probe, lab.keep(probe), level_of(2))]
@@ -89,7 +90,7 @@ def computed_again(lab: Lab, pool: Pool) -> torch.Tensor | None:
     try:
         for i, clip in enumerate(pool.clips):
             waveform = load_waveform(lab.data.audio, clip.audio_key, front_end.sample_rate)
-            features[i] = front_end(front_end.fit_length(waveform)[None])[0]
+            features[i] = front_end.of_clips(front_end.fit_length(waveform)[None], [clip.annotation])[0]
     except (UserError, OSError):
         return None
     return features

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, try_repair, words
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.features.normalise import finest
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -32,7 +33,7 @@ class NoNormalisation(Probe):
             "std": float(features.std()),
         }
         if numbers["nominated"]:
-            numbers |= try_repair(lab, "normalise", {"features.normalisation": "per_band"})
+            numbers |= try_repair(lab, "normalise", {"features.normalisation": finest(lab.config.features)})
         return numbers
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:

