@@ -1,4 +1,4 @@
-"""`python -m benchmarks [features|step|memory|tables|fetch|compare|sweep ...]`: prints a table; nothing is asserted.
+"""`python -m benchmarks [features|embeddings|step|memory|tables|fetch|compare|sweep ...]`: prints a table; nothing is asserted.
 
 The audio is ESC-10 where it is found ($AUDIOCLF_DATA/esc10 or ../shared/data/esc10), else the demo's recordings.
 """
@@ -10,10 +10,11 @@ import sys
 from rich.table import Table
 
 from audioclf.console import console
-from benchmarks import features, fetch, memory, runs, step, sweep, tables
+from benchmarks import embeddings, features, fetch, memory, runs, step, sweep, tables
 
 BENCHMARKS = {
     "features": features.rows,
+    "embeddings": embeddings.rows,
     "step": step.rows,
     "memory": memory.rows,
     "tables": tables.rows,

@@ -100,7 +100,7 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_train_command(command, material, web):
+def test_train_command(command, material, web, shared_data):
     words = shlex.split(command)[2:]
     sweep = "-m" in words or "experiment=low_f1" in words
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
@@ -114,6 +114,9 @@ def test_train_command(command, material, web):
     tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
     if "model=linear" in words:
         tiny.remove("model.hidden=8")
+    if "features=yamnet" in words:
+        tiny = [word for word in tiny if not word.startswith("features.")]
+        tiny += [f"features.weights={shared_data('models/yamnet.tflite')}", "features.seconds=1.0"]
     if sweep:  # as many axes, fewer values
         words = [re.sub(FEWER, lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
         if "experiment=low_f1" in words:  # its axes stand in its file

@@ -19,6 +19,7 @@ from audioclf.doctor import (
     check_cookies,
     check_disk,
     check_ejs,
+    check_extra,
     check_js_runtime,
     check_ledger,
     check_pyav,
@@ -66,7 +67,7 @@ def test_the_table_reads_well_at_any_width_and_the_network_is_left_alone(
     table, _, mend = capsys.readouterr().out.partition("\nto mend:\n")
     assert all(len(line) <= width for line in table.splitlines())
     first_words = [line.split()[0] for line in table.splitlines() if not line.startswith(" ")]
-    assert len(first_words) == 12
+    assert len(first_words) == 14
     assert set(first_words) <= set(Verdict)
     assert "  yt-dlp: python -m pip install -U yt-dlp\n" in mend  # in one piece, however narrow
     assert not (tmp_path / "cache").exists()
@@ -223,3 +224,10 @@ def test_a_check_that_fails_itself_stops_no_other(error, verdict):
     check = module._guarded("PyAV", fails)
     assert check.verdict is verdict
     assert check.mend == ("python -m pip install --force-reinstall av" if verdict is Verdict.MISSING else "")
+
+
+def test_an_extra_that_is_not_installed_is_named_and_no_fault():
+    assert check_extra("YAMNet", "yamnet", "no-such-package") == Check(
+        "YAMNet", Verdict.OK, "not installed; pip install 'audioclf[yamnet]'"
+    )
+    assert check_extra("pytest", "any", "pytest").found.startswith("pytest ")

@@ -125,7 +125,7 @@ def test_annotations_that_give_the_class_away_are_loud(
     run = fit(config, tmp_path / "run", tell=said.append)
     print_run(run)
     printed = " ".join(capsys.readouterr().out.split())
-    sentence = "36 of 36 annotations (100%) contain the name of the class, e.g. class 'low': a LOW tone"
+    sentence = "36 of 36 annotations (100%) contain the name of the class, e.g. class '"
     assert any(sentence in line for line in said) is leaky
     assert (sentence in printed) is leaky
     assert run.result["data"]["annotations"]["named"] == (36 if leaky else 0)
