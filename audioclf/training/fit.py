@@ -231,7 +231,10 @@ def _train(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     features = config.features
     standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
-    module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
+    front_end = data.front_end
+    module = ClassifierModule(
+        config.model_dump(), data.classes, front_end.output_shape, standardise, front_end_version=front_end.version
+    )
     if not folder.last_checkpoint.exists():
         folder.begin(config.model_dump(), state)
         if shorter is not None:

@@ -12,11 +12,16 @@ from torch import nn
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from audioclf import __version__
 from audioclf.config import Config, LossConfig, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
 from audioclf.training.scores import scores
+
+
+LAYOUT = 1
+"""Of a checkpoint; raised when an older or newer audioclf would misread it."""
 
 
 class ClassifierModule(pl.LightningModule):
@@ -29,6 +34,7 @@ class ClassifierModule(pl.LightningModule):
         classes: the label map, K names.
         feature_shape: shape of one clip's features.
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
+        front_end_version: of the front-end whose features it is trained on; empty: not known.
     """
 
     def __init__(
@@ -37,9 +43,17 @@ class ClassifierModule(pl.LightningModule):
         classes: Sequence[str],
         feature_shape: Sequence[int],
         standardise: Standardise | None = None,
+        front_end_version: str = "",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": config, "classes": list(classes), "feature_shape": list(feature_shape)})
+        self.save_hyperparameters(
+            {
+                "config": config,
+                "classes": list(classes),
+                "feature_shape": list(feature_shape),
+                "front_end_version": front_end_version,
+            }
+        )
         self.config: Config = parse_config(config)
         self.classes = list(classes)
         shape = tuple(feature_shape)
@@ -57,6 +71,10 @@ class ClassifierModule(pl.LightningModule):
         """Features ``[B, *feature_shape]`` as the front-end gives them → logits ``[B, K]``."""
         logits: torch.Tensor = self.model(self.standardise(features))
         return logits
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says which audioclf wrote the checkpoint."""
+        checkpoint["audioclf"] = {"layout": LAYOUT, "version": __version__}
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step's loss; the epoch's train metrics are of the weights as they changed from step to step."""
