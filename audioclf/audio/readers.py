@@ -194,21 +194,27 @@ def sndfile_blocks(source: Source) -> Iterator[Block] | None:
     if sound.format == "MP3" or sound.frames == 0:  # as in read_sndfile and decode
         sound.close()
         return None
-    return _sndfile_blocks(sound, source.name)
+    return _sndfile_blocks(sound, source)
 
 
-def _sndfile_blocks(sound: soundfile.SoundFile, name: str) -> Iterator[Block]:
+def _sndfile_blocks(sound: soundfile.SoundFile, source: Source) -> Iterator[Block]:
     with sound:
         rate, declared, given = int(sound.samplerate), declared_frames(sound), 0
-        check_rate(rate, name)
+        check_rate(rate, source.name)
+        why = ""
         try:
             while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
                 given += len(block)
                 yield rate, _mono(block.T)
         except soundfile.LibsndfileError as error:
-            raise _broken(name, given / rate, error.error_string) from error
-        if declared is not None and declared > given:
-            raise _broken(name, given / rate, f"{declared / rate:.3f} s declared")
+            why = error.error_string or "the decoder broke off"
+    seen = 0
+    for _, block in (pyav_blocks(source) if why else None) or ():  # as decode: PyAV comes further in a damaged file
+        fresh = block[max(given - seen, 0) :]
+        seen, given = seen + len(block), max(given, seen + len(block))
+        yield rate, fresh
+    if declared is not None and declared > given:
+        raise _broken(source.name, given / rate, why or f"{declared / rate:.3f} s declared")
 
 
 def pyav_blocks(source: Source) -> Iterator[Block] | None:

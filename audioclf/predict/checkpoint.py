@@ -76,9 +76,12 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
 def _read(path: Path) -> dict[str, Any]:
     """The checkpoint's content, of which no code is run, and whose weights stay on the disk until they are copied."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb"):
+            pass
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         if "nsupported" in str(error) or "global" in str(error).lower():
             message = f"{path}: holds more than weights and settings, which could run code; it was not opened"

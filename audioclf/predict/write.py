@@ -51,8 +51,9 @@ def header(form: Format) -> bytes:
 def line_of(prediction: Prediction, form: Format) -> bytes:
     """A prediction's lines, UTF-8; a file name that is none keeps its bytes in CSV."""
     start, end = _seconds(prediction.start), _seconds(prediction.end)
+    clip = "" if prediction.clip == prediction.file else prediction.clip
     if form == "csv":
-        before = (prediction.clip, prediction.file, start, end)
+        before = (clip, prediction.file, start, end)
         after = (prediction.status, prediction.reason)
         rows = [
             (*before, rank, score.name, f"{score.score:.6f}", int(score.predicted), *after)
@@ -60,7 +61,7 @@ def line_of(prediction: Prediction, form: Format) -> bytes:
         ]
         return _csv(rows or [(*before, "", "", "", "", *after)])
     content = {
-        "clip": prediction.clip,
+        "clip": clip,
         "file": prediction.file,
         "start": start,
         "end": end,
