@@ -66,15 +66,18 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         picture=projector.thumbnail if projector else None,
     )
     tally, before = Tally(), ""
-    with opened(arguments.out) as out, progress_bar("embed", len(clips), "clips", on=stderr) as bar:
-        with EmbeddingTable(out, arguments.layer, model.classes) as table:
-            for embedding in model.embeddings(listener.sounds(clips), refused, arguments.layer):
-                table.add(embedding)
-                tally.add(embedding)
-                if projector:
-                    projector.add(embedding)
-                bar.advance(embedding.clip != before)
-                before = embedding.clip
+    with (
+        opened(arguments.out) as out,
+        EmbeddingTable(out, arguments.layer, model.classes) as table,
+        progress_bar("embed", len(clips), "clips", on=stderr) as bar,
+    ):
+        for embedding in model.embeddings(listener.sounds(clips), refused, arguments.layer):
+            table.add(embedding)
+            tally.add(embedding)
+            if projector:
+                projector.add(embedding)
+            bar.advance(embedding.clip != before)
+            before = embedding.clip
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     if projector:
         console.print(projector.write(), markup=False, soft_wrap=True)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from audioclf.commands.arguments import add_inputs, add_model, at_least_one, split_overrides
 from audioclf.console import progress_bar, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
@@ -52,10 +54,14 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     listener = Listener(model.front_end, timeline=arguments.timeline, hop_s=arguments.hop)
     tally, before = Tally(), ""
     try:
-        with opened(arguments.out) as out, progress_bar("predict", len(clips), "clips", on=_bar_console(arguments)) as bar:
+        with (
+            opened(arguments.out) as out,
+            progress_bar("predict", len(clips), "clips", on=_bar_console(arguments)) as bar,
+        ):
             out.write(header(arguments.format))
             for prediction in model.predictions(listener.sounds(clips), refused, arguments.top):
                 out.write(line_of(prediction, arguments.format))
+                out.flush()  # who reads a pipe sees a window when it is predicted
                 tally.add(prediction)
                 bar.advance(prediction.clip != before, "" if prediction.end is None else f"{prediction.end:.0f} s")
                 before = prediction.clip
@@ -66,9 +72,6 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     return EXIT_FAILED if tally.bad else EXIT_OK
 
 
-def _bar_console(arguments: argparse.Namespace) -> Any:
+def _bar_console(arguments: argparse.Namespace) -> Console:
     """Where progress is shown: not on a terminal that the lines themselves go to."""
-    from rich.console import Console
-
-    quiet = arguments.out is None and sys.stdout.isatty()
-    return Console(file=open(os.devnull, "w")) if quiet else stderr  # noqa: SIM115
+    return Console(quiet=True) if arguments.out is None and sys.stdout.isatty() else stderr

@@ -56,7 +56,9 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
     config = _moved(_parsed(path, checkpoint, parameters["config"]), overrides)
     front_end = build_front_end(parse_config(config).features)
     if list(front_end.output_shape) != parameters["feature_shape"]:
-        raise _damaged(path, f"features of shape {shown(parameters['feature_shape'])}, {front_end.output_shape} expected")
+        raise _damaged(
+            path, f"features of shape {shown(parameters['feature_shape'])}, {front_end.output_shape} expected"
+        )
     trained_on = parameters["front_end_version"]
     if trained_on and trained_on != front_end.version:
         raise UserError(
@@ -68,7 +70,11 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
         module = ClassifierModule(config, parameters["classes"], parameters["feature_shape"], None, trained_on)
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:  # weights that are missing, too many, or of another shape
+    except (
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # weights that are missing, too many, or of another shape
         raise _damaged(path, " ".join(str(error).split())) from None
     return module.eval(), front_end.eval()
 

@@ -68,7 +68,7 @@ def export(model: Model, out: Path) -> list[str]:
     lines: list[str] = []
     try:
         content, worst = _checked(model, inside=True)
-        takes = "waveforms [B, {}] at {} Hz".format(_samples(model), model.front_end.sample_rate)
+        takes = f"waveforms [B, {_samples(model)}] at {model.front_end.sample_rate} Hz"
     except Exception as error:  # whatever the exporter says of code that it cannot follow
         name = model.module.config.features.name
         lines.append(f"the front-end {name} cannot go inside ({_first_line(error)}): the model takes its features")

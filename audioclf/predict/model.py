@@ -142,11 +142,15 @@ class Model:
             UserError: a table that cannot be read, or ``top`` or ``hop`` out of range.
         """
         clips, refused = find_clips(_listed(names))
-        return list(self.predictions(Listener(self.front_end, timeline=timeline, hop_s=hop).sounds(clips), refused, top))
+        return list(
+            self.predictions(Listener(self.front_end, timeline=timeline, hop_s=hop).sounds(clips), refused, top)
+        )
 
-    def predictions(self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), top: int = 1) -> Iterator[Prediction]:
+    def predictions(
+        self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), top: int = 1
+    ) -> Iterator[Prediction]:
         """The classes of sounds, as they come: a batch at a time is in memory."""
-        if not 1 <= top:
+        if top < 1:
             raise UserError(f"top={top}: expected a whole number of at least 1")
         for sound, logits in self._answered(sounds, self.module):
             if logits is None:

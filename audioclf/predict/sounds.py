@@ -6,6 +6,7 @@ decoded once, from its beginning to its end, and its windows are cut from that a
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, Pcm, state_
 from audioclf.audio.stream import stream
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import is_url
+from audioclf.errors import UserError
 from audioclf.features.extract import as_waveform
 from audioclf.features.frontend import FrontEnd
 
@@ -62,6 +64,9 @@ class Listener:
         timeline: every recording in windows; else only whole files longer than :data:`LONG_S`.
         hop_s: from one window's start to the next one's, in s; None: a window's length.
         picture: called with a sound's 16-bit samples at ``CANONICAL_RATE``.
+
+    Raises:
+        UserError: ``hop_s`` is no length.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class Listener:
     ) -> None:
         self.front_end, self.timeline, self.picture = front_end, timeline, picture
         self.window_s = window_s(front_end)
-        self.hop_s = hop_s or self.window_s
+        self.hop_s = self.window_s if hop_s is None else hop_s
+        if not 0 < self.hop_s < math.inf:
+            raise UserError(f"hop={hop_s}: expected seconds > 0")
         self._heavy = Lock()
 
     def sounds(self, clips: Iterable[Clip]) -> Iterator[Sound]:
@@ -154,7 +161,9 @@ class Listener:
         if broken is not None:
             yield replace(broken, start=max(cutter.end_s, clip.start))
         elif not found:
-            yield _failed(clip, Failure.OUT_OF_RANGE, f"{clip.source}: nothing at {clip.start:g} s of {cutter.end_s:.3f} s")
+            yield _failed(
+                clip, Failure.OUT_OF_RANGE, f"{clip.source}: nothing at {clip.start:g} s of {cutter.end_s:.3f} s"
+            )
 
     def _window(self, clip: Clip, start_s: float, samples: Samples) -> Sound:
         peak = float(np.abs(samples).max())

@@ -19,7 +19,6 @@ from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
 from audioclf.training.scores import scores
 
-
 LAYOUT = 1
 """Of a checkpoint; raised when an older or newer audioclf would misread it."""
 

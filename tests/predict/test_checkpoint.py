@@ -84,7 +84,9 @@ def test_what_is_no_checkpoint(kind: str, run_folder: Path, tmp_path: Path) -> N
         torch.save({"state_dict": {}}, path, _use_new_zipfile_serialization=False)
     else:
         noise = np.random.default_rng(0).bytes(5_000)
-        path.write_bytes({"random": noise, "empty": b"", "text": b"no checkpoint", "cut": whole[: len(whole) // 2]}[kind])
+        path.write_bytes(
+            {"random": noise, "empty": b"", "text": b"no checkpoint", "cut": whole[: len(whole) // 2]}[kind]
+        )
     assert "not a checkpoint of audioclf, or damaged" in refused(path)
 
 
@@ -128,7 +130,11 @@ def _change(content: dict[str, Any], where: str, value: Any) -> None:
         ("hyper_parameters/feature_shape", [10**9, 10**9], "features of shape"),
         ("hyper_parameters/feature_shape", "8x20", "no shape of features"),
         ("hyper_parameters/config", ..., "no configuration"),
-        ("hyper_parameters/config/features", {"name": "mel", "bands": 3}, "its configuration is not one of this audioclf"),
+        (
+            "hyper_parameters/config/features",
+            {"name": "mel", "bands": 3},
+            "its configuration is not one of this audioclf",
+        ),
         ("hyper_parameters/config/features/n_mels", 16, "features of shape"),
         ("hyper_parameters/config/model/hidden", 17, "does not fit together"),
         ("hyper_parameters/front_end_version", "0", "trained on features of mel version 0"),
@@ -167,7 +173,11 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_folder: Path
 ) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"x")
-    for words in (["predict", str(tmp_path / "x.ckpt"), "a.wav"], ["export", str(tmp_path)], ["embed", "gone", "a.wav"]):
+    for words in (
+        ["predict", str(tmp_path / "x.ckpt"), "a.wav"],
+        ["export", str(tmp_path)],
+        ["embed", "gone", "a.wav"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(words)
         out, error = capsys.readouterr()

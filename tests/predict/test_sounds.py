@@ -74,7 +74,9 @@ def test_windows_of_a_timeline_are_what_clips_of_a_table_are(tmp_path: Path, mod
 
 
 @pytest.mark.parametrize("blocks", [(30_000,), (1, 1_023), (100_000, 7)])
-@pytest.mark.parametrize(("start", "end", "hop"), [(0.0, None, 1.0), (0.5, 2.25, 0.3), (0.0, None, 2.5), (9.0, None, 1.0)])
+@pytest.mark.parametrize(
+    ("start", "end", "hop"), [(0.0, None, 1.0), (0.5, 2.25, 0.3), (0.0, None, 2.5), (9.0, None, 1.0)]
+)
 def test_windows_tile_whatever_the_blocks(blocks: tuple[int, ...], start: float, end: float | None, hop: float) -> None:
     rate = sounds.CANONICAL_RATE
     recording = np.arange(round(3.3 * rate), dtype=np.float32)
