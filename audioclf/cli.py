@@ -1,4 +1,7 @@
-"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `diagnose`, `doctor`."""
+"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `diagnose`, `doctor`.
+
+Those that use a trained model (`predict`, `embed`, `export`) stand in ``audioclf/commands``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from audioclf import __version__
+from audioclf import __version__, commands
 from audioclf.compose import load_config
 from audioclf.config import Config, DemoData
 from audioclf.console import console, stderr, user_errors
@@ -31,10 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if any(word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+    if any(word.startswith("-") for word in rest) or (rest and not {"overrides", "work"} & vars(arguments).keys()):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     with user_errors():
         try:
+            if "work" in arguments:
+                return int(arguments.work(arguments, rest))
             if arguments.command == "doctor":
                 from audioclf.doctor import doctor
 
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             kept = (
                 "the same command begins again"
-                if arguments.command == "diagnose"
+                if arguments.command in ("diagnose", *commands.NAMES)
                 else "what was finished is kept, the same command continues"
             )
             stderr.print(f"stopped; {kept}", markup=False)
@@ -63,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="audioclf", description="From a table of links to an F1 you can trust.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    get = commands.add_parser(
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    get = subparsers.add_parser(
         "fetch",
         help="fetch the clips of a table of links",
         description=(
@@ -83,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLASS",
         help=f"try failures of this class again now: {', '.join(FailureClass)}; several by commas",
     )
-    take = commands.add_parser(
+    take = subparsers.add_parser(
         "import",
         help="take audio that you already hold into the clips of a table",
         description=(
@@ -92,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     take.add_argument("dir", type=Path, metavar="DIR", help="folder with audio files, searched with its subfolders")
-    study = commands.add_parser(
+    study = subparsers.add_parser(
         "compare",
         help="say which setting of finished runs is better, by how much, and whether that is more than noise",
         description=(
@@ -111,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run"
     )
-    why = commands.add_parser(
+    why = subparsers.add_parser(
         "diagnose",
         help="say why the F1 of a finished run is low, with evidence, and what mends it",
         description=(
@@ -137,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     why.add_argument("--fix", action="store_true", help="train what the diagnosis proposes; show before and after")
-    look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
+    commands.add(subparsers)
+    look_after = subparsers.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, why, look_after):
         said = (
             "diagnose.budget_minutes=5 (default: 10), or what lies elsewhere now: data.root=DIR"

@@ -343,12 +343,12 @@ def train_once(
         standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
         module.train()
-        batches = math.ceil(len(inside) / config.batch_size)
+        drawn = round(passes * len(inside))
+        batches = math.ceil(drawn / config.batch_size)
         optimizer, schedules = build_optimizer(module.model, config, math.ceil(batches / config.trainer.accumulate))
         share = 1.0 / np.bincount(labels[inside], minlength=pool.num_classes)[labels[inside]] if balanced else None
         for epoch in range(1, config.epochs + 1):
             generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-            drawn = round(passes * len(inside))
             if share is None:
                 shuffles = [torch.randperm(len(inside), generator=generator) for _ in range(-(-drawn // len(inside)))]
                 order = torch.cat(shuffles)[:drawn]

@@ -297,9 +297,9 @@ def follow(config: Config, folder: RunFolder, rank: Rank) -> None:
 def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
     """The module as training begins with it."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    shape = data.front_end.output_shape
+    shape, version = data.front_end.output_shape, data.front_end.version
     standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
-    return ClassifierModule(config.model_dump(), data.classes, shape, standardise)
+    return ClassifierModule(config.model_dump(), data.classes, shape, standardise, front_end_version=version)
 
 
 def _trainer(

@@ -12,6 +12,7 @@ from torch import nn
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from audioclf import __version__
 from audioclf.config import Config, LossConfig, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
@@ -20,6 +21,9 @@ from audioclf.models.finetune import Finetune
 from audioclf.training.augment import Augment
 from audioclf.training.optimizers import build_optimizer
 from audioclf.training.scores import scores
+
+LAYOUT = 1
+"""Of a checkpoint; raised when an older or newer audioclf would misread it."""
 
 
 class ClassifierModule(pl.LightningModule):
@@ -34,6 +38,7 @@ class ClassifierModule(pl.LightningModule):
         feature_shape: shape of one clip's features.
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
         encoder: architecture of the encoder that is fine-tuned, of a checkpoint, which needs no pretrained weights.
+        front_end_version: of the front-end whose features it is trained on; empty: not known.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class ClassifierModule(pl.LightningModule):
         feature_shape: Sequence[int],
         standardise: Standardise | None = None,
         encoder: dict[str, Any] | None = None,
+        front_end_version: str = "",
     ) -> None:
         super().__init__()
         self.config: Config = parse_config(config)
@@ -54,7 +60,13 @@ class ClassifierModule(pl.LightningModule):
         self.model = build_model(self.config.model, shape, len(classes), self.config.features, encoder)
         own = {"encoder": self.model.encoder.architecture} if isinstance(self.model, Finetune) else {}
         self.save_hyperparameters(
-            {"config": config, "classes": list(classes), "feature_shape": list(feature_shape), **own}
+            {
+                "config": config,
+                "classes": list(classes),
+                "feature_shape": list(feature_shape),
+                "front_end_version": front_end_version,
+                **own,
+            }
         )
         self.loss = build_loss(self.config.loss)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
@@ -76,6 +88,10 @@ class ClassifierModule(pl.LightningModule):
         """What the model does before an epoch, from 0."""
         if isinstance(self.model, Finetune):
             self.model.start_epoch(epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says which audioclf wrote the checkpoint."""
+        checkpoint["audioclf"] = {"layout": LAYOUT, "version": __version__}
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step's loss; the epoch's train metrics are of the weights as they changed from step to step.
