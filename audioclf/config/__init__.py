@@ -9,7 +9,14 @@ from audioclf.config.data import CsvData, Data, DataConfig, DemoData, EscData, F
 from audioclf.config.features import Axes, FeaturesConfig, MelConfig, WaveformConfig
 from audioclf.config.model import AudioClassifierConfig, LinearConfig, ModelConfig
 from audioclf.config.section import NOT_IDENTITY, SPLITS, Launcher, Section
-from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
+from audioclf.config.training import (
+    BceConfig,
+    CrossEntropyConfig,
+    FocalConfig,
+    LossConfig,
+    OptimizerConfig,
+    TrainerConfig,
+)
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
 
 __all__ = [
@@ -17,7 +24,9 @@ __all__ = [
     "SPLITS",
     "AudioClassifierConfig",
     "Axes",
+    "BceConfig",
     "Config",
+    "CrossEntropyConfig",
     "CsvData",
     "Data",
     "DataConfig",
@@ -26,6 +35,7 @@ __all__ = [
     "EscData",
     "FeaturesConfig",
     "FetchConfig",
+    "FocalConfig",
     "FolderData",
     "Launcher",
     "LinearConfig",

@@ -20,7 +20,7 @@ import torch
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from audioclf.config import Config, parse_config
-from audioclf.data import epoch_seed
+from audioclf.data import balanced_chances, epoch_order, epoch_seed
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.verdict import Numbers
 from audioclf.features.normalise import Standardise
@@ -38,7 +38,6 @@ class Recipe:
     Attributes:
         name: e.g. ``"lower_lr"``; also the name of its file.
         overrides: dotted keys of the configuration and their values, e.g. ``{"lr": 1e-5}``.
-        balanced: whether each class is drawn equally often in training.
         select: weights that are scored: the last epoch's, or those of the best epoch, which the other folds choose.
         train_labels: other labels to train on ``[N]``, or None; scoring always uses the given ones.
         train_on: which clips of the pool may be trained on, bool ``[N]``; None: all.
@@ -46,7 +45,6 @@ class Recipe:
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    balanced: bool = False
     select: str | None = None
     train_labels: IntArray | None = None
     train_on: np.ndarray | None = None
@@ -252,7 +250,7 @@ def train_trial(
             if advance is not None:
                 advance((place + share) / len(numbers))
 
-        module = train_once(changed, pool, inside, labels, seed, recipe.balanced, looks, look, done)
+        module = train_once(changed, pool, inside, labels, seed, looks, look, done)
         seen = predict(module, pool.features[inside]).argmax(1)
         train_f1.append(macro_f1(labels[inside], seen, pool.num_classes))
     logits = np.nan_to_num(logits, nan=0.0, posinf=1e30, neginf=-1e30)  # diverged: no class is preferred
@@ -277,7 +275,6 @@ def train_once(
     inside: np.ndarray,
     labels: IntArray,
     seed: int,
-    balanced: bool = False,
     looks: list[int] | None = None,
     look: Callable[[int, ClassifierModule, float], None] | None = None,
     done: Callable[[float], None] | None = None,
@@ -290,7 +287,6 @@ def train_once(
         inside: places of those that are trained on.
         labels: the labels to learn ``[N]``.
         seed: of weights and order.
-        balanced: draw each class equally often.
         looks: epochs, from 1, after which ``look`` is called with (place in ``looks``, module, mean loss).
         look: see there.
         done: called after each epoch with the share done.
@@ -300,15 +296,12 @@ def train_once(
         features, targets = pool.features[inside], torch.as_tensor(labels[inside])
         standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
+        module.loss.fit(targets)
         module.train()
         optimizer, schedulers = _optimizer(module)
-        share = 1.0 / np.bincount(labels[inside], minlength=pool.num_classes)[labels[inside]] if balanced else None
+        chances = balanced_chances(targets) if config.sampler == "balanced" else None
         for epoch in range(1, config.epochs + 1):
-            generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-            if share is None:
-                order = torch.randperm(len(inside), generator=generator)
-            else:
-                order = torch.multinomial(torch.as_tensor(share), len(inside), replacement=True, generator=generator)
+            order = epoch_order(len(inside), seed, epoch, chances)
             total = 0.0
             for batch in order.split(config.batch_size):
                 optimizer.zero_grad(set_to_none=True)

@@ -133,6 +133,7 @@ def data_module(config: Config) -> AudioDataModule:
         device=_device(config),
         fetch=config.fetch,
         launcher=config.launcher,
+        sampler=config.sampler,
     )
 
 
@@ -232,6 +233,7 @@ def _train(
     features = config.features
     standardise = Standardise.fit(features.normalisation, data.train_batches(), data.front_end.output_shape)
     module = ClassifierModule(config.model_dump(), data.classes, data.front_end.output_shape, standardise)
+    module.loss.fit(data.datasets["train"].targets)
     if not folder.last_checkpoint.exists():
         folder.begin(config.model_dump(), state)
         if shorter is not None:

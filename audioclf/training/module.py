@@ -1,4 +1,4 @@
-"""The LightningModule: normalisation, network, cross-entropy and Adam, with metrics collected over whole epochs."""
+"""The LightningModule: normalisation, network, loss and Adam, with metrics collected over whole epochs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import Metric, SumMetric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from audioclf.config import Config, LossConfig, parse_config
+from audioclf.config import Config, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
-from audioclf.training.scores import scores
+from audioclf.training.losses import build_loss
+from audioclf.training.task import build_task
 
 
 class ClassifierModule(pl.LightningModule):
-    """One run's model: ``Standardise`` → network → cross-entropy, trained by Adam.
+    """One run's model: ``Standardise`` → network → loss, trained by Adam.
 
-    A checkpoint of it holds all that prediction needs: configuration, label map and normalisation.
+    A checkpoint of it holds all that prediction needs: configuration, label map, normalisation, and what its task
+    learnt (thresholds). What its loss learns from the training split, ``loss.fit(targets)`` learns before training.
 
     Args:
         config: the resolved configuration as plain containers.
@@ -46,12 +47,11 @@ class ClassifierModule(pl.LightningModule):
         kind = self.config.features.normalisation
         self.standardise = standardise or Standardise.identity(kind, shape)
         self.model = build_model(self.config.model, shape, len(classes))
-        self.loss = build_loss(self.config.loss)
+        self.loss = build_loss(self.config.loss, len(classes))
+        self.task = build_task(self.config, classes)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
         self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
-        self.confusion = nn.ModuleDict(
-            {stage: MulticlassConfusionMatrix(len(classes), validate_args=False) for stage in ("fit", "val", "test")}
-        )
+        self.collected = nn.ModuleDict({stage: self.task.metric() for stage in ("fit", "val", "test")})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *feature_shape]`` as the front-end gives them → logits ``[B, K]``."""
@@ -103,25 +103,19 @@ class ClassifierModule(pl.LightningModule):
         features, targets, _ = batch
         logits = self(features)
         loss: torch.Tensor = self.loss(logits, targets)
-        detached = logits.detach()
         _update(self.loss_sum[stage], loss.detach() * len(targets))
-        _update(self.confusion[stage], detached.argmax(1), targets)
+        _update(self.collected[stage], logits.detach(), targets)
         return loss
 
     def _log_epoch(self, stage: str, name: str) -> None:
-        loss, confusion = self.loss_sum[stage], self.confusion[stage]
-        assert isinstance(loss, Metric) and isinstance(confusion, Metric)
-        found = scores(confusion.compute().cpu().numpy())
-        self.log(f"{name}/loss", loss.compute() / int(found.support.sum()))
-        self.log(f"{name}/f1_macro", found.f1_macro)
-        self.log(f"{name}/accuracy", found.accuracy)
+        loss, collected = self.loss_sum[stage], self.collected[stage]
+        assert isinstance(loss, Metric) and isinstance(collected, Metric)
+        found, clips = self.task.of_epoch(collected, tuned=stage == "test")
+        self.log(f"{name}/loss", loss.compute() / clips)
+        for score, value in found.items():
+            self.log(f"{name}/{score}", value)
         loss.reset()
-        confusion.reset()
-
-
-def build_loss(config: LossConfig) -> nn.Module:
-    """The loss that the ``loss`` section names."""
-    return nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        collected.reset()
 
 
 def _update(metric: nn.Module, *values: Any) -> None:
