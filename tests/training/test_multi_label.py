@@ -157,8 +157,31 @@ def test_the_intervals_are_those_of_scikit_learns_scores_on_the_same_draws(given
     with few.context() as patch:
         patch.setattr(multi_label, "draws_of", lambda groups, seed: list(draws_of(groups, seed))[:5])
         found = label_intervals(there, scores, scores > 0, groups)
-    for name, values in draws.items():
-        assert found[name] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-9)
+    low, high = np.quantile(draws["f1_macro"], [0.025, 0.975])
+    assert found["f1_macro"] == pytest.approx((low, high), abs=1e-9)
+    low, high = 2 * mean_of(average_precision(there, scores)) - np.quantile(draws["map"], [0.975, 0.025])
+    assert found["map"] == pytest.approx((max(low, 0), min(high, 1)), abs=1e-9)
+
+
+def test_the_interval_of_map_holds_the_score_of_many_clips_more_often_than_percentiles_would() -> None:
+    """Average precision of few clips is too high, and in draws of them again."""
+    rng = np.random.default_rng(0)
+
+    def simulated(recordings: int) -> tuple[Bools, Floats, list[str]]:
+        there = np.repeat(rng.random((recordings, 50)) < 0.2, 3, axis=0)
+        noise = np.repeat(rng.standard_normal((recordings, 50)), 3, axis=0) + rng.standard_normal(there.shape)
+        return there, 1.2 * there + 0.7 * noise, [str(i // 3) for i in range(len(there))]
+
+    there, scores, _ = simulated(5_000)
+    truth, ours, percentiles = mean_of(average_precision(there, scores)), 0, 0
+    for _ in range(15):
+        there, scores, groups = simulated(20)
+        low, high = label_intervals(there, scores, scores > 0, groups)["map"]
+        observed = mean_of(average_precision(there, scores))
+        assert low <= observed <= high
+        ours += low <= truth <= high
+        percentiles += 2 * observed - high <= truth <= 2 * observed - low
+    assert ours >= 11 and ours > percentiles + 3, "the more classes, the less else there is than bias"
 
 
 def test_the_chance_floor_is_what_predicting_without_looking_scores() -> None:
