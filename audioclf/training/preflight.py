@@ -217,7 +217,7 @@ def class_checks(data: AudioDataModule) -> list[Check]:
             f"at most {LOUD_RATIO:g}",
             ratio > LOUD_RATIO,
             imbalance,
-            "look at the rare classes' own F1",
+            "look at the rare classes' own F1; sampler=balanced draws each class equally often",
         ),
     ]
     for name in ("val", "test"):
