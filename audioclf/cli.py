@@ -340,9 +340,9 @@ def _diagnose_record(record: Path) -> None:
         raise UserError(f"{record}: no file on the disk; the diagnosis is written beside it", "save it first")
     diagnosis = diagnose_record(record)
     print_diagnosis(diagnosis)  # first: the answer is worth having where it cannot be written
-    for what, commands in diagnosis.facts.get("to_get_it", {}).items():
+    for what, lines in diagnosis.facts.get("to_get_it", {}).items():
         console.print(f"to tell more, {what}:", markup=False, style="bold")
-        for command in commands:
+        for command in lines:
             console.print(f"  {command}", markup=False, soft_wrap=True)
     numbers, page = write_record(diagnosis)
     console.print(f"as a page: {page}\nin numbers: {numbers}", markup=False, soft_wrap=True)

@@ -153,6 +153,15 @@ def test_other_command(command, material, web):
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert words[4] in {f"audioclf[{extra}]" for extra in extras}
         return
+    if words[:3] == ["python", "-m", "benchmarks.mixtures"]:
+        (material / "data").mkdir()
+        (material / "data" / "esc10").symlink_to(material / "esc")
+        environment = os.environ | {"AUDIOCLF_DATA": str(material / "data")}
+        mix = [sys.executable, *words[1:3], str(material / "mixtures")]
+        finished = subprocess.run(mix, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stdout.endswith("clips.csv: 10 mixtures\n")
+        return
     if words[:3] == ["python", "-m", "benchmarks.planted_faults"]:  # hours: tests/diagnose runs one case
         finished = run([sys.executable, *words[1:], "--help"], material)
         assert finished.returncode == 0, finished.stderr

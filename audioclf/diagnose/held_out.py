@@ -10,7 +10,8 @@ from audioclf.data import epoch_seed
 from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.reference import classifier
-from audioclf.diagnose.trial import Trial, effect, folds_of, predict, train_once
+from audioclf.diagnose.repair import Repair
+from audioclf.diagnose.trial import Recipe, Trial, effect, folds_of, predict, train_once
 from audioclf.diagnose.verdict import Numbers
 from audioclf.training.scores import FloatArray, IntArray
 
@@ -29,7 +30,7 @@ def score_test(
     learner: Learner = "network",
     folds: int = 1,
     repeats: int = 1,
-    balanced: bool = False,
+    overrides: Repair | None = None,
 ) -> Trial:
     """Trains on some of all clips and scores test, each recording of it by a model that has not seen it.
 
@@ -41,7 +42,7 @@ def score_test(
         learner: what is trained.
         folds: parts that test is cut into, by recordings; more where test shares many with the other splits.
         repeats: trainings with other seeds; each scores all of test.
-        balanced: whether each class is drawn equally often (of a network; a probe is always balanced).
+        overrides: what is changed of the run's setting (of a network).
 
     Returns:
         A trial of the test clips, one repeat after another, so that an interval over recordings draws all repeats of
@@ -52,7 +53,7 @@ def score_test(
     """
     if name in lab.trials:
         return lab.trials[name]
-    whole, test = lab.whole, lab.test
+    whole, test, config = lab.whole, lab.test, Recipe(name, overrides or {}).config(lab.config)
     groups, places = np.asarray(whole.groups), np.flatnonzero(np.asarray(whole.split) == "test")
     rest = ~np.isin(np.arange(len(whole)), places)
     if np.isin(groups[rest], groups[places]).mean() >= HIDDEN:  # leaks: leave out a part of the rest at a time
@@ -70,7 +71,7 @@ def score_test(
                 continue
             if learner == "network":
                 seed = epoch_seed(lab.config.seed, 2_000_000 + 1000 * repeat + number) % 2**31
-                module = train_once(lab.config, whole, inside, whole.targets, seed, balanced)
+                module = train_once(config, whole, inside, whole.targets, seed)
                 logits[repeat, here] = predict(module, test.features[here])
             else:
                 columns = lab.probe_columns("pooled", whole)

@@ -83,5 +83,10 @@ def read_run(folder: Path, overrides: Sequence[str] = ()) -> Run:
             part = part.setdefault(section, {})
         part[leaf] = override.value()
     config = parse_config(content)
+    if config.data.multi_label == "keep":
+        raise UserError(
+            f"{folder}: its clips keep several labels (data.multi_label=keep); a diagnosis needs one label a clip",
+            "train it with data.multi_label=first loss=cross_entropy, and diagnose that run",
+        )
     check_paths(config)
     return Run(place, config, result, place.read_metrics())

@@ -21,7 +21,7 @@ import torch
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from audioclf.config import Config, parse_config
-from audioclf.data import epoch_seed
+from audioclf.data import balanced_chances, epoch_order, epoch_seed
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.verdict import Numbers
 from audioclf.features.normalise import Standardise
@@ -31,6 +31,7 @@ from audioclf.training.optimizers import Schedule, build_optimizer
 from audioclf.training.scores import DRAWS, LEVEL, FloatArray, IntArray, macro_f1
 
 BASE = "base"  # the trial of the run's own setting
+TURN = 1_000_000  # apart: the orders of an epoch that passes over its clips several times
 MOST_LOOKS = 25  # epochs at which held-out clips are scored
 
 
@@ -41,7 +42,6 @@ class Recipe:
     Attributes:
         name: e.g. ``"lower_lr"``; also the name of its file.
         overrides: dotted keys of the configuration and their values, e.g. ``{"lr": 1e-5}``.
-        balanced: whether each class is drawn equally often in training.
         select: weights that are scored: the last epoch's, or those of the best epoch, which the other folds choose.
         train_labels: other labels to train on ``[N]``, or None; scoring always uses the given ones.
         train_on: which clips of the pool may be trained on, bool ``[N]``; None: all.
@@ -50,7 +50,6 @@ class Recipe:
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    balanced: bool = False
     select: str | None = None
     train_labels: IntArray | None = None
     train_on: np.ndarray | None = None
@@ -139,7 +138,6 @@ class Trial:
         table = pa.table(columns)
         said = {
             "overrides": dict(recipe.overrides),
-            "balanced": recipe.balanced,
             "select": recipe.select,
             "seed": recipe.seed,
             "train_f1": self.train_f1,
@@ -289,7 +287,7 @@ def train_trial(
             if advance is not None:
                 advance((place + share) / len(numbers))
 
-        module = train_once(changed, pool, inside, labels, seed, recipe.balanced, looks, look, done, passes)
+        module = train_once(changed, pool, inside, labels, seed, looks, look, done, passes)
         seen = predict(module, pool.features[inside]).argmax(1)
         train_f1.append(macro_f1(labels[inside], seen, pool.num_classes))
     logits = np.nan_to_num(logits, nan=0.0, posinf=1e30, neginf=-1e30)  # diverged: no class is preferred
@@ -314,7 +312,6 @@ def train_once(
     inside: np.ndarray,
     labels: IntArray,
     seed: int,
-    balanced: bool = False,
     looks: list[int] | None = None,
     look: Callable[[int, ClassifierModule, float], None] | None = None,
     done: Callable[[float], None] | None = None,
@@ -331,7 +328,6 @@ def train_once(
         inside: places of those that are trained on.
         labels: the labels to learn ``[N]``.
         seed: of weights and order.
-        balanced: draw each class equally often.
         looks: epochs, from 1, after which ``look`` is called with (place in ``looks``, module, mean loss).
         look: see there.
         done: called after each epoch with the share done.
@@ -342,18 +338,15 @@ def train_once(
         features, targets = pool.features[inside], torch.as_tensor(labels[inside])
         standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
+        module.loss.fit(targets)
         module.train()
         drawn = round(passes * len(inside))
         batches = math.ceil(drawn / config.batch_size)
         optimizer, schedules = build_optimizer(module.model, config, math.ceil(batches / config.trainer.accumulate))
-        share = 1.0 / np.bincount(labels[inside], minlength=pool.num_classes)[labels[inside]] if balanced else None
+        chances = balanced_chances(targets) if config.sampler == "balanced" else None
         for epoch in range(1, config.epochs + 1):
-            generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-            if share is None:
-                shuffles = [torch.randperm(len(inside), generator=generator) for _ in range(-(-drawn // len(inside)))]
-                order = torch.cat(shuffles)[:drawn]
-            else:
-                order = torch.multinomial(torch.as_tensor(share), drawn, replacement=True, generator=generator)
+            turns = range(math.ceil(passes))
+            order = torch.cat([epoch_order(len(inside), seed, epoch + TURN * turn, chances) for turn in turns])[:drawn]
             total = 0.0
             module.start_epoch(epoch - 1)
             torch.manual_seed(epoch_seed(seed, epoch))  # of augmentation and dropout, as SeedEpochs does

@@ -230,6 +230,19 @@ def test_rare_classes_are_found_by_clips_and_recordings_and_lent_theirs(lab):
     assert few["effect"]["gain"] > 0.1  # one clip against many, to a support vector machine or to the network
 
 
+def test_imbalance_is_mended_by_the_sampler_that_was_tried():
+    effect = {"before": 0.4, "after": 0.6, "gain": 0.2, "low": 0.1, "high": 0.3, "trials": ["a", "b"]}
+    numbers = {"nominated": True, "ratio": 26.0, "clips": {"dog": 26, "rain": 1}, "effect": effect}
+    verdict = Imbalance().judge(numbers, Gap(0.1, 0.4, 0.4, 0.6, 0.6), limits_of("class_imbalance"))
+    assert verdict.convicted and verdict.next == ["sampler=balanced"]
+    drawn = Imbalance().judge(
+        numbers | {"nominated": False, "sampler": "balanced"},
+        Gap(0.1, 0.4, 0.4, 0.6, 0.6),
+        limits_of("class_imbalance"),
+    )
+    assert drawn.status == "cleared" and "sampler=balanced" in drawn.evidence[1]
+
+
 def test_few_clips_of_every_class_are_mended_by_more(lab):
     targets, train = lab.whole.targets, in_split(lab, "train")
     gone = np.concatenate([np.flatnonzero(train & (targets == k))[2:] for k in range(4)])

@@ -111,10 +111,10 @@ def test_what_else_a_verdict_says_can_be_computed_again(faulty):
 
 def test_a_trials_file_says_how_it_was_made(lab):
     allowed = np.arange(len(lab.pool)) % 2 == 0
-    lab.trial(Recipe("halved", {"lr": 1e-4}, balanced=True, train_on=allowed, seed=3))
+    lab.trial(Recipe("halved", {"lr": 1e-4}, train_on=allowed, seed=3))
     table = pq.read_table(lab.folder / "trials" / "halved.parquet")
     said = json.loads(table.schema.metadata[b"trial"])
-    assert (said["overrides"], said["balanced"], said["seed"]) == ({"lr": 1e-4}, True, 3)
+    assert (said["overrides"], said["seed"]) == ({"lr": 1e-4}, 3)
     assert table["trained_on"].to_pylist() == allowed.tolist()
 
 

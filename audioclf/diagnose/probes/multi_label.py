@@ -60,8 +60,8 @@ class MultiLabel(Probe):
                 gap,
                 limits,
                 [f"counting any of them as right: {change}", said],
-                "choose classes that do not occur together (data.classes), or leave such clips out "
-                "(data.multi_label=drop): one label a clip cannot say what they hold",
+                "train on all labels of a clip (data.multi_label=keep loss=bce), or choose classes that do not occur "
+                "together (data.classes): one label a clip cannot say what they hold",
             )
         trust = numbers["trust"]
         said = (
@@ -74,7 +74,7 @@ class MultiLabel(Probe):
                 numbers,
                 said,
                 f"counting either of the two highest classes as right: {change}; listen to some clips: if two classes "
-                "sound at once, label both",
+                "sound at once, label both and train on both (data.multi_label=keep loss=bce)",
             )
         return self.cleared(
             numbers,
