@@ -30,14 +30,14 @@ class Mistake:
         clip: which.
         taken_for: the predicted class.
         sure: probability of that class.
-        right: probability of the clip's own class.
+        loss: what the clip costs, minus the logarithm of its own class's probability (nats).
         features: what the model saw of it, as the front-end gave it.
     """
 
     clip: Clip
     taken_for: str
     sure: float
-    right: float
+    loss: float
     features: torch.Tensor
 
 
@@ -55,7 +55,7 @@ def worst_mistakes(lab: Lab, most: int) -> list[Mistake]:
             clip=pool.clips[i],
             taken_for=pool.classes[predicted[i]],
             sure=float(np.exp(chances[i].max())),
-            right=float(np.exp(right[i])),
+            loss=float(-right[i]),
             features=pool.features[i],
         )
         for i in wrong[np.argsort(right[wrong], kind="stable")][:most]
@@ -80,14 +80,14 @@ def spectrograms(features: Sequence[torch.Tensor]) -> list[bytes | None]:
 
 
 def sound(lab: Lab, clip: Clip) -> bytes | None:
-    """The part of a clip that the model sees, as FLAC: 16-bit mono, 22,050 Hz, at most 8 s; None where its file is gone."""
+    """The part of a clip that the model sees, as MP3: mono, 22,050 Hz, at most 8 s; None where its file is gone."""
     samples = lab.samples(clip)
     if samples is None or not len(samples):
         return None
     heard = seen_part(samples, lab.rate, lab.config.features)
     heard = soxr.resample(heard, lab.rate, RATE, quality="HQ")[: int(LONGEST_S * RATE)]
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(heard, -1, 1), RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, np.clip(heard, -1, 1), RATE, format="MP3", subtype="MPEG_LAYER_III")
     return buffer.getvalue()
 
 
