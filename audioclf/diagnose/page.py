@@ -53,8 +53,8 @@ ELSEWHERE = ("confusion", "to_get_it")
 """Facts that the page shows in a place of their own."""
 OF_RUNS = """<dt>out of fold</dt><dd>Train and val clips are cut into folds by recording, and each clip is scored by a model that was trained without its fold.</dd>
 <dt>best probe</dt><dd>A support vector machine on simple statistics of the same features, on the same folds: what a cheap classifier reads from them. What the run scores below it is the gap.</dd>
-<dt>share</dt><dd>Of the gap, what mending the cause returned when the setting was trained again with that one change; [low, high]: 95 % interval over recordings. Causes may overlap, so shares need not sum to 100 %.</dd>"""
-OF_RECORDS = """<dt>share</dt><dd>Of what is missing to a perfect F1 of 1, what reading the predictions in another way returns; the best within reach is not known, so this is the least that it can be. [low, high]: 95 % interval over recordings.</dd>"""
+<dt>share</dt><dd>Of the gap, what mending the cause returned when the setting was trained again with that one change; [low, high]: 95&nbsp;% interval over recordings. Causes may overlap, so shares need not sum to 100&nbsp;%.</dd>"""
+OF_RECORDS = """<dt>share</dt><dd>Of what is missing to a perfect F1 of 1, what reading the predictions in another way returns; the best within reach is not known, so this is the least that it can be. [low, high]: 95&nbsp;% interval over recordings.</dd>"""
 
 
 def page(diagnosis: Diagnosis, lab: Lab | None = None) -> str:
