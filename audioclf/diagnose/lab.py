@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from audioclf.audio.decode import AudioError
 from audioclf.audio.store import CANONICAL_RATE, from_pcm, read_pcm
 from audioclf.clips.clip import Clip
-from audioclf.config import MelConfig, WaveformConfig
+from audioclf.config import MelConfig, WaveformConfig, YamnetConfig
 from audioclf.data import AudioDataModule
 from audioclf.diagnose import reference
 from audioclf.diagnose.levels import Heard, hear
@@ -41,6 +41,7 @@ from audioclf.files import replacing
 from audioclf.training.fit import data_module
 from audioclf.training.module import ClassifierModule
 from audioclf.training.scores import FloatArray, IntArray
+from audioclf.weights import is_at_hand
 
 MOST_CLIPS = 2000  # of a pool: whole recordings are drawn from larger data
 MOST_FOLDS, FEWEST_FOLDS = 4, 2
@@ -338,7 +339,7 @@ class Lab:
         """A cheap probe, out of fold.
 
         Args:
-            kind: ``"pooled"`` (statistics over time of the run's features), ``"flat"`` (the features as the network
+            kind: ``"embedding"`` (of :attr:`embedding`), ``"pooled"`` (statistics over time of the run's features), ``"flat"`` (the features as the network
                 sees them) or ``"audio"`` (the same statistics of a fixed mel-spectrogram of the audio, whatever
                 the run's features are).
             pool: :attr:`pool` (None), or :attr:`whole`.
@@ -353,6 +354,9 @@ class Lab:
     def probe_columns(self, kind: str, pool: Pool) -> FloatArray:
         """What a cheap probe reads of some clips ``[N, D]``."""
         own = self.config.features
+        if kind == "embedding":
+            assert self.embedding is not None
+            return reference.pooled(self._features(self.embedding, pool), self.embedding.axes)
         if kind == "audio" or isinstance(own, WaveformConfig):  # no cheap probe reads a waveform
             plain = self.plain_features(pool)
             return reference.flattened(plain) if kind == "flat" else reference.pooled(plain)
@@ -369,14 +373,21 @@ class Lab:
 
     def plain_features(self, pool: Pool) -> torch.Tensor:
         """The default mel-spectrogram (64 bands, 22,050 Hz, 5 s, dB) of some clips, whatever the run's features are."""
-        config = MelConfig.model_validate({"name": "mel"})
+        return self._features(MelConfig.model_validate({"name": "mel"}), pool)
+
+    @functools.cached_property
+    def embedding(self) -> YamnetConfig | None:
+        """A frozen embedding that the features are held against; None where its weights are not at hand."""
+        found = YamnetConfig.model_validate({"name": "yamnet"})
+        if self.config.diagnose.yamnet is not None:
+            found = found.model_copy(update={"weights": self.config.diagnose.yamnet})
+        return found if is_at_hand(found.weights, found.sha256) else None
+
+    def _features(self, config: MelConfig | YamnetConfig, pool: Pool) -> torch.Tensor:
+        """Features of some clips by a front-end of audio ``[N, *shape]``, extracted once."""
         front_end = build_front_end(config)
-        store = FeatureStore(
-            self.data.cache / "features",
-            front_end_settings(config, front_end.version),
-            front_end.output_shape,
-            config.storage,
-        )
+        settings = front_end_settings(config, front_end.version)
+        store = FeatureStore(self.data.cache / "features", settings, front_end.output_shape, config.storage)
         assert self.data.prepared is not None
         sha256s = [str(self.data.prepared.rows[clip].sha256) for clip in pool.clips]
         keys = {sha: self.data.prepared.rows[clip].key for sha, clip in zip(sha256s, pool.clips, strict=True)}

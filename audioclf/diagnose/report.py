@@ -73,6 +73,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         console.print(f"  {printable(diagnosis.command)}", markup=False, soft_wrap=True)  # whole: it is copied
         for why in (mended or {}).get("why", ()):
             _say(f"  {why}")
+    for line in beyond(diagnosis):
+        _say(line)
     where = Path(diagnosis.run)
     written = (where if where.is_dir() else where.parent) / "diagnosis.html"
     if written.exists():
@@ -123,6 +125,17 @@ def headroom(gap: Gap | None) -> str | None:
         return None
     than = "this run" if gap.test <= gap.base else "its setting out of fold"
     return f"{f1_text(gap.reference)} can be reached on the same clips, {f1_text(gap.size)} above {than}"
+
+
+def beyond(diagnosis: Diagnosis) -> list[str]:
+    """What a frozen embedding would bring, where it was tried and is worth a word."""
+    found = next((v.numbers.get("embedding") for v in diagnosis.verdicts if v.cause == "features_weak"), None)
+    if not found or found["gain"] < 0.05 or found["low"] <= 0:
+        return []
+    return [
+        f"beyond that: from a frozen embedding (YAMNet) a cheap probe reads F1 {f1_text(found['after'])} out of fold; "
+        "features=yamnet model=linear trains on it"
+    ]
 
 
 def sentence_of(verdict: Verdict) -> str | None:

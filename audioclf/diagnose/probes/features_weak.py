@@ -13,10 +13,12 @@ from audioclf.diagnose import reference
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import words
+from audioclf.diagnose.scale import input_size
 from audioclf.diagnose.trial import Recipe, effect, level_of
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 from audioclf.errors import UserError
 from audioclf.features.extract import load_waveform
+from audioclf.training.preflight import HEALTHY_JUMP, lr_for
 from audioclf.training.scores import FloatArray
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class FeaturesWeak(Probe):
             "headroom": lab.best_probe.f1 - lab.base.f1,  # what another model could read from these features
             "default": unlike_default(lab.config.features),
         }
+        if numbers["default"]:
+            numbers["default"] |= suited_lr(lab)
+        if lab.embedding is not None:
+            numbers["embedding"] = effect(lab.best_probe, lab.cheap("embedding"))
         every = computed_again(lab, lab.pool) if numbers["wrong"] else None
         if every is None:
             return numbers | {"effect": effect(lab.best_probe, lab.cheap("audio"))}
@@ -79,8 +85,20 @@ class FeaturesWeak(Probe):
         ]
         if numbers["compared"]:
             evidence.append(f"{numbers['compared']} stored features are what their audio gives")
+        if "embedding" in numbers:
+            evidence.append(f"from a frozen embedding (YAMNet) of the same audio: {change_of(numbers['embedding'])}")
+        else:
+            evidence.append("not held against a frozen embedding: diagnose.yamnet=FILE names YAMNet's weights")
         mend = words(numbers["default"]) or "another front-end, e.g. features=mel in its default settings"
         return self.convict(numbers, gap, limits, evidence, mend)
+
+
+def suited_lr(lab: Lab) -> dict[str, Any]:
+    """A learning rate that suits the default features, where the run's does not."""
+    config = lab.config.model_copy(update={"features": MelConfig.model_validate({"name": "mel"})})
+    size = input_size(config, replace(lab.pool, features=lab.plain_features(lab.pool)))
+    suits = HEALTHY_JUMP / 10 <= lab.config.lr * size <= HEALTHY_JUMP * 10
+    return {} if suits else {"lr": lr_for(size)}
 
 
 def computed_again(lab: Lab, pool: Pool) -> torch.Tensor | None:

@@ -28,7 +28,7 @@ class LrTooHigh(Probe):
     def examine(self, lab: Lab) -> Numbers:
         """Lowers lr to where the first step is of the order of the initial activations."""
         jump = first_jump(lab.config, lab.pool)
-        lab.note("input_size", input_sizes(lab.config, lab.pool, lab.everything))
+        lab.note("input_size", input_sizes(lab.config, lab.pool, lab.everything.features))
         numbers: Numbers = {"nominated": jump > JUMP, "jump": jump, "lr": lab.config.lr, "train_f1": lab.base.train_f1}
         if not numbers["nominated"]:
             return numbers
