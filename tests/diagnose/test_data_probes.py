@@ -234,7 +234,9 @@ def test_imbalance_is_mended_by_the_sampler_that_was_tried():
     verdict = Imbalance().judge(numbers, Gap(0.1, 0.4, 0.4, 0.6, 0.6), limits_of("class_imbalance"))
     assert verdict.convicted and verdict.next == ["sampler=balanced"]
     drawn = Imbalance().judge(
-        numbers | {"nominated": False, "sampler": "balanced"}, Gap(0.1, 0.4, 0.4, 0.6, 0.6), limits_of("class_imbalance")
+        numbers | {"nominated": False, "sampler": "balanced"},
+        Gap(0.1, 0.4, 0.4, 0.6, 0.6),
+        limits_of("class_imbalance"),
     )
     assert drawn.status == "cleared" and "sampler=balanced" in drawn.evidence[1]
 
