@@ -229,7 +229,7 @@ def mixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config_of(tiny_config: Tiny, mixtures: Path) -> Tiny:
     """A multi-label run's configuration with changes."""
-    base = tiny_config(lr=1e-2, epochs=15, data={"csv": str(mixtures), "multi_label": "first"}).model_dump()
+    base = tiny_config(lr=3e-3, epochs=15, data={"csv": str(mixtures), "multi_label": "first"}).model_dump()
     base["data"]["multi_label"], base["loss"] = "keep", {"name": "bce"}
 
     def change(**changes: Any) -> Config:
@@ -282,6 +282,8 @@ def test_the_epoch_is_chosen_by_vals_map_and_its_curve_is_the_results(run: Run) 
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: (float(row["val_map"]), -float(row["val_loss"])))
     assert run.result["selected_epoch"] == int(best["epoch"])
+    by_f1 = max(rows, key=lambda row: (float(row["val_f1_macro"]), -float(row["val_loss"])))
+    assert by_f1 is not best, "the test would prove nothing"
     for name in ("map", "auroc", "f1_macro", "loss"):
         assert float(best[f"val_{name}"]) == pytest.approx(run.result["val"][name], abs=1e-6)
 
@@ -369,7 +371,7 @@ def test_splits_give_each_part_its_share_of_every_label(config_of: Tiny) -> None
     for split, share in (("test", 0.2), ("val", 0.16), ("train", 0.64)):
         for name in NAMES:
             found = sum(name in clip.labels for clip in parts[split])
-            assert found == pytest.approx(share * total[name], abs=4), (split, name)
+            assert found == pytest.approx(share * total[name], abs=2), (split, name)
 
 
 def test_a_run_is_printed_compared_and_drawn(run: Run, config_of: Tiny) -> None:
