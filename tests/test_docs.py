@@ -109,7 +109,7 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_train_command(command, material, web, shared_data):
+def test_train_command(command, material, web, shared_data, request):
     words = shlex.split(command)[2:]
     sweep = "-m" in words or "experiment=low_f1" in words
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
@@ -121,8 +121,12 @@ def test_train_command(command, material, web, shared_data):
     if data == "links":
         words = [word for word in words if word != "data.csv=TABLE"] + web
     tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
-    if "model=linear" in words:
+    if {"model=linear", "model=finetune", "experiment=cnn"} & set(words):
         tiny.remove("model.hidden=8")
+    if "model=finetune" in words:
+        tiny = [word for word in tiny if not word.startswith("features.")] + ["features.seconds=0.5"]
+        encoder = request.getfixturevalue("tiny_encoders")["wav2vec2"]
+        words = [f"model.model={encoder}" if word == "model.bundle=BUNDLE" else word for word in words]
     if "features=yamnet" in words:
         tiny = [word for word in tiny if not word.startswith("features.")]
         tiny += [f"features.weights={shared_data('models/yamnet.tflite')}", "features.seconds=1.0"]
