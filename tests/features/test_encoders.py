@@ -164,10 +164,12 @@ def test_a_checkpoint_that_runs_code_is_refused_and_runs_none(config: Callable[.
             BundleEncoder("TINY", str(tmp_path / name))
     folder = tmp_path / "model"
     shutil.copytree(config("wav2vec2").model, folder)
+    whole = TransformersEncoder(str(folder)).model.state_dict()
     (folder / "model.safetensors").unlink()
-    torch.save(Malicious(victim), folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        TransformersEncoder(str(folder))
+    for content in (Malicious(victim), whole):  # even sound weights, where they are pickled
+        torch.save(content, folder / "pytorch_model.bin")
+        with pytest.raises(UserError, match="cannot be loaded"):
+            TransformersEncoder(str(folder))
     assert not victim.exists()
     pickle.loads(pickle.dumps(Malicious(victim)))
     assert victim.exists(), "the attack would have worked"
