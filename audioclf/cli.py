@@ -1,4 +1,7 @@
-"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `diagnose`, `doctor`."""
+"""The commands beside training: `python -m audioclf fetch data=links data.csv=TABLE`, `import`, `compare`, `diagnose`, `doctor`.
+
+Those that use a trained model (`predict`, `embed`, `export`) stand in ``audioclf/commands``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioclf import __version__
+import yaml
+
+from audioclf import __version__, commands
 from audioclf.compose import load_config
 from audioclf.config import Config, DemoData
 from audioclf.console import console, stderr, user_errors
@@ -29,10 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if any(word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+    if any(word.startswith("-") for word in rest) or (rest and not {"overrides", "work"} & vars(arguments).keys()):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     with user_errors():
         try:
+            if "work" in arguments:
+                return int(arguments.work(arguments, rest))
             if arguments.command == "doctor":
                 from audioclf.doctor import doctor
 
@@ -50,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             kept = (
                 "the same command begins again"
-                if arguments.command == "diagnose"
+                if arguments.command in ("diagnose", *commands.NAMES)
                 else "what was finished is kept, the same command continues"
             )
             stderr.print(f"stopped; {kept}", markup=False)
@@ -61,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="audioclf", description="From a table of links to an F1 you can trust.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    get = commands.add_parser(
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    get = subparsers.add_parser(
         "fetch",
         help="fetch the clips of a table of links",
         description=(
@@ -81,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLASS",
         help=f"try failures of this class again now: {', '.join(FailureClass)}; several by commas",
     )
-    take = commands.add_parser(
+    take = subparsers.add_parser(
         "import",
         help="take audio that you already hold into the clips of a table",
         description=(
@@ -90,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     take.add_argument("dir", type=Path, metavar="DIR", help="folder with audio files, searched with its subfolders")
-    study = commands.add_parser(
+    study = subparsers.add_parser(
         "compare",
         help="say which setting of finished runs is better, by how much, and whether that is more than noise",
         description=(
@@ -109,24 +116,39 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--into", type=Path, metavar="DIR", help="folder to write to; else the first DIR, or that of a run"
     )
-    why = commands.add_parser(
+    why = subparsers.add_parser(
         "diagnose",
         help="say why the F1 of a finished run is low, with evidence, and what mends it",
         description=(
             "Names the cause of a low F1: probes look for symptoms, short retrainings with one thing changed convict. "
             "What cannot be told is said to be so. Writes diagnosis.json, diagnosis.html and diagnosis/ into the run's "
-            "folder. Exit code 0: diagnosed, whatever was found; 1: --fix had nothing to train; 2: bad input."
+            "folder. Retraining takes 10 minutes at most; diagnose.budget_minutes=N sets it. "
+            "Exit code 0: diagnosed, whatever was found; 1: --fix had nothing to train; 2: bad input."
+        ),
+        epilog=(
+            "examples: python -m audioclf diagnose outputs/RUN diagnose.budget_minutes=5; "
+            "python -m audioclf diagnose --from-csv predictions.csv"
         ),
     )
     why.add_argument("run", nargs="?", metavar="DIR", help="a run, or a sweep, whose best run on val is diagnosed")
     why.add_argument(
-        "--from-csv", type=Path, metavar="FILE", help="instead of a run: predictions, or a report's numbers"
+        "--from-csv",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "instead of a run: a table of predictions as CSV or Parquet (columns label and predicted, or scores of each "
+            "class; split and recording where known), or a report's numbers (epoch,train_loss,test_f1). Writes "
+            "FILE's name with .diagnosis.json and .diagnosis.html beside it"
+        ),
     )
     why.add_argument("--fix", action="store_true", help="train what the diagnosis proposes; show before and after")
-    look_after = commands.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
+    commands.add(subparsers)
+    look_after = subparsers.add_parser("doctor", help="say what is missing or stale, with the command that mends it")
     for command in (get, take, why, look_after):
         said = (
-            "diagnose.budget_minutes=5, or what lies elsewhere now: data.root=DIR" if command is why else OVERRIDES_HELP
+            "diagnose.budget_minutes=5 (default: 10), or what lies elsewhere now: data.root=DIR"
+            if command is why
+            else OVERRIDES_HELP
         )
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=said)
     return parser
@@ -262,40 +284,33 @@ def diagnose_run(
     Args:
         folder: of the run or the sweep.
         overrides: ``diagnose.budget_minutes=5``, and paths that are elsewhere now (``data.root=DIR``).
-        record: a CSV of predictions or of a report's numbers, instead of a run.
+        record: a table of predictions or of a report's numbers, instead of a run.
         mend: train what is proposed.
 
     Raises:
         UserError: no finished run, no such record, or both.
     """
     from audioclf.diagnose.diagnose import diagnose
-    from audioclf.diagnose.fix import fix, print_fixed
-    from audioclf.diagnose.lab import read_run
-    from audioclf.diagnose.record import diagnose_record
-    from audioclf.diagnose.report import print_diagnosis, write_diagnosis
+    from audioclf.diagnose.fix import diagnosed, fix, print_fixed
+    from audioclf.diagnose.report import print_diagnosis
+    from audioclf.diagnose.run import read_run
 
-    words = [word for word in [folder, *overrides] if word is not None]
     if record is not None:
+        words = [word for word in [folder, *overrides] if word is not None]
         if words or mend:
             raise UserError(f"--from-csv {record}: takes no {words[0] if words else '--fix'}", "give one or the other")
-        if all((record.parent / name).exists() for name in ("result.json", "config.yaml", "environment.json")):
-            raise UserError(
-                f"{record}: lies in a run's folder, whose own diagnosis would be overwritten",
-                f"python -m audioclf diagnose {record.parent}, or copy the file elsewhere",
-            )
-        if record.exists() and not (record.is_file() or record.is_dir()):
-            raise UserError(f"{record}: no file on the disk; the diagnosis is written beside it", "save it first")
-        diagnosis = diagnose_record(record)
-        try:
-            write_diagnosis(diagnosis, record.parent)
-        finally:  # the answer is worth having where it cannot be written
-            print_diagnosis(diagnosis)
+        _diagnose_record(record)
         return EXIT_OK
     if folder is None or ("=" in folder and not Path(folder).exists()):
         raise UserError("diagnose: no run named; expected a run's folder", "python -m audioclf diagnose outputs/RUN")
-    run = read_run(_run_of(Path(folder)), overrides)
+    place = _run_of(Path(folder))
+    _check_data_keys(place, overrides)
+    run = read_run(place, overrides)
     _check_writable(run.folder.path)
-    diagnosis = diagnose(run)
+    earlier = diagnosed(run) if mend else None
+    if earlier is not None:
+        console.print("diagnosed before; diagnose without --fix does it again", markup=False)
+    diagnosis = earlier or diagnose(run)
     print_diagnosis(diagnosis)
     if not mend:
         return EXIT_OK
@@ -305,6 +320,49 @@ def diagnose_run(
         return EXIT_FAILED
     print_fixed(fixed)
     return EXIT_OK
+
+
+def _diagnose_record(record: Path) -> None:
+    """Diagnoses a bare record, prints the answer and writes it beside it.
+
+    Raises:
+        UserError: no such file, a run's own, or nothing can be written beside it.
+    """
+    from audioclf.diagnose.record import diagnose_record, write_record
+    from audioclf.diagnose.report import print_diagnosis
+
+    if all((record.parent / name).exists() for name in ("result.json", "config.yaml", "environment.json")):
+        raise UserError(
+            f"{record}: lies in a run's folder; expected a record without its run, as the run tells more",
+            f"python -m audioclf diagnose {record.parent}, or copy the file elsewhere",
+        )
+    if record.exists() and not (record.is_file() or record.is_dir()):
+        raise UserError(f"{record}: no file on the disk; the diagnosis is written beside it", "save it first")
+    diagnosis = diagnose_record(record)
+    print_diagnosis(diagnosis)  # first: the answer is worth having where it cannot be written
+    for what, lines in diagnosis.facts.get("to_get_it", {}).items():
+        console.print(f"to tell more, {what}:", markup=False, style="bold")
+        for command in lines:
+            console.print(f"  {command}", markup=False, soft_wrap=True)
+    numbers, page = write_record(diagnosis)
+    console.print(f"as a page: {page}\nin numbers: {numbers}", markup=False, soft_wrap=True)
+
+
+def _check_data_keys(folder: Path, overrides: Sequence[str]) -> None:
+    """Says that a run's kind of data has no such key, where it would be taken for a misspelling.
+
+    Raises:
+        UserError: ``data.root=DIR`` for data that reads from no folder.
+    """
+    try:
+        data = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+        name = data["name"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return  # reading the run says what is wrong with it
+    for word in overrides:
+        key = word.partition("=")[0]
+        if key.startswith("data.") and key.removeprefix("data.") not in data:
+            raise UserError(f"{shown(word)}: no such key, as this run's data is data={name}", f"leave {key} out")
 
 
 def _check_writable(folder: Path) -> None:
@@ -330,14 +388,22 @@ def _run_of(folder: Path) -> Path:
     Raises:
         UserError: no such folder, or nothing in it can be compared.
     """
+    from audioclf.compare.axis import score_text
     from audioclf.compare.compare import compare
     from audioclf.compare.read import is_run
 
-    if not folder.is_dir() or is_run(folder):
+    if folder.is_file():
+        raise UserError(
+            f"{folder}: a file; expected a run's folder", f"python -m audioclf diagnose --from-csv {folder}"
+        )
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a run's", "outputs/ has the runs")
+    if is_run(folder):
         return folder
     runs = compare([folder]).selected.runs
     best = max(runs, key=lambda run: run.val)
-    console.print(f"{folder}: of the setting that is best on val, {best.folder.name}", markup=False, soft_wrap=True)
+    said = f"diagnosing the run with the best val F1 ({score_text(best.val)}) of the setting that is best on val"
+    console.print(f"{said}: {best.folder.name}", markup=False, soft_wrap=True)
     return best.folder
 
 

@@ -30,10 +30,13 @@ class ProgressBar:
         total: how many units there are.
         unit: the name of one unit, for the rate (``"clips"`` shows as clips/s).
         done: units done before, which count for the bar but not for the rate.
+        on: where lines are printed where there is no bar.
     """
 
-    def __init__(self, title: str, total: int, unit: str, progress: Progress | None, done: int = 0) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(
+        self, title: str, total: int, unit: str, progress: Progress | None, done: int = 0, on: Console = console
+    ) -> None:
+        self.title, self.total, self.unit, self._on = title, total, unit, on
         self.done = self._before = done
         self._progress = progress
         self._started = self._spoke = time.monotonic()
@@ -50,23 +53,23 @@ class ProgressBar:
         elif time.monotonic() - self._spoke >= LOG_EVERY_S:
             self._spoke = time.monotonic()
             eta = f", {(self.total - self.done) / rate:.0f} s to go" if self.done > self._before else ""
-            console.print(f"{self.title}: {self.done}/{self.total}, {text}{eta}", markup=False, soft_wrap=True)
+            self._on.print(f"{self.title}: {self.done}/{self.total}, {text}{eta}", markup=False, soft_wrap=True)
 
 
 @contextmanager
-def progress_bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[ProgressBar]:
+def progress_bar(title: str, total: int, unit: str, done: int = 0, on: Console = console) -> Iterator[ProgressBar]:
     """A progress bar for the time of a ``with`` block; gone from the terminal when the block ends."""
-    if not console.is_terminal:
-        yield ProgressBar(title, total, unit, None, done)
+    if not on.is_terminal:
+        yield ProgressBar(title, total, unit, None, done, on)
         return
-    wide = console.width >= WIDE
+    wide = on.width >= WIDE
     columns = [
         TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f}", table_column=Column(no_wrap=True)),
         *([BarColumn(bar_width=None)] if wide else []),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=wide)),
     ]
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=on, transient=True) as progress:
         yield ProgressBar(title, total, unit, progress, done)
 
 

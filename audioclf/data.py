@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -40,7 +39,7 @@ from audioclf.fetch.status import Status, look_up
 GB = 1e9
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Features ``[B, *shape]``, targets ``[B]`` and the clips' places in their split ``[B]``."""
+"""Features ``[B, *shape]``, targets (of :func:`targets_of`) and the clips' places in their split ``[B]``."""
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -48,16 +47,16 @@ class FeatureDataset(Dataset[Batch]):
 
     Args:
         sha256s: what the store calls each clip's features, in order: its audio's sha256, its text's, or both.
-        targets: each clip's class index.
+        targets: of :func:`targets_of`.
         store: where the features lie.
         in_ram: hold them as one tensor; else each batch is read from disk.
     """
 
     def __init__(
-        self, sha256s: Sequence[str], targets: Sequence[int], store: FeatureStore | JoinedStore, in_ram: bool
+        self, sha256s: Sequence[str], targets: torch.Tensor, store: FeatureStore | JoinedStore, in_ram: bool
     ) -> None:
         self.sha256s, self.store = list(sha256s), store
-        self.targets = torch.tensor(targets, dtype=torch.long)
+        self.targets = targets
         self.features = store.read_all(self.sha256s) if in_ram else None
 
     def __len__(self) -> int:
@@ -76,16 +75,37 @@ class FeatureDataset(Dataset[Batch]):
         return features, self.targets[where], where
 
 
+def targets_of(clips: Sequence[Clip], classes: Sequence[str], several: bool = False) -> torch.Tensor:
+    """What is to be learnt of some clips.
+
+    Args:
+        clips: N of them; all their labels are classes.
+        classes: the label map, K names.
+        several: whether clips may have several labels.
+
+    Returns:
+        Class indices ``[N]``, int64; of several labels 1 for each that a clip has, ``[N, K]``, float32.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    if not several:
+        return torch.tensor([index[clip.label] for clip in clips], dtype=torch.long)
+    targets = torch.zeros(len(clips), len(classes))
+    pairs = [(i, index[label]) for i, clip in enumerate(clips) for label in clip.labels]
+    targets[tuple(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T)] = 1.0
+    return targets
+
+
 class EpochShuffle(Sampler[int]):
     """An order of the training clips that is a function of (seed, epoch) alone, so that a resumed run sees the same.
 
     Args:
         size: number of clips.
         seed: the run's seed.
+        chances: of each clip to be drawn, ``[N]``, with replacement; None: each clip once.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+    def __init__(self, size: int, seed: int, chances: torch.Tensor | None = None) -> None:
+        self.size, self.seed, self.chances, self.epoch = size, seed, chances, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -95,8 +115,27 @@ class EpochShuffle(Sampler[int]):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-        yield from torch.randperm(self.size, generator=generator).tolist()
+        yield from epoch_order(self.size, self.seed, self.epoch, self.chances).tolist()
+
+
+def epoch_order(size: int, seed: int, epoch: int, chances: torch.Tensor | None = None) -> torch.Tensor:
+    """The clips of one epoch ``[N]``: each once, or so many drawn with replacement by their chances."""
+    generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+    if chances is None:
+        return torch.randperm(size, generator=generator)
+    return torch.multinomial(chances, size, replacement=True, generator=generator)
+
+
+def balanced_chances(targets: torch.Tensor) -> torch.Tensor:
+    """Chances ``[N]`` with which each class is drawn equally often: a class, and then one of its clips.
+
+    Args:
+        targets: of :func:`targets_of`.
+    """
+    if targets.is_floating_point():
+        there = targets.double()
+        return (there / there.sum(0).clamp_min(1)).sum(1)
+    return 1.0 / torch.bincount(targets).double()[targets]
 
 
 class Share(Sampler[int]):
@@ -168,6 +207,7 @@ class AudioDataModule(pl.LightningDataModule):
         device: where features are computed.
         fetch: the ``fetch`` section: whether and how links are fetched; None: the defaults.
         launcher: where links are fetched and features extracted: on this machine, or a Ray cluster.
+        sampler: ``"shuffle"``: each training clip once an epoch; ``"balanced"``: each class drawn equally often.
 
     After ``prepare_data()``: :attr:`fingerprint`; after ``setup()``: :attr:`classes` (the label map), :attr:`splits`,
     :attr:`datasets`.
@@ -188,11 +228,12 @@ class AudioDataModule(pl.LightningDataModule):
         device: torch.device | str = "cpu",
         fetch: FetchConfig | None = None,
         launcher: Launcher = "basic",
+        sampler: Literal["shuffle", "balanced"] = "shuffle",
     ) -> None:
         super().__init__()
         self.data, self.features, self.fetch = data, features, fetch or FetchConfig.model_validate({})
         self.launcher: Launcher = launcher
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.sampler = batch_size, seed, sampler
         self.cache, self.device = Path(cache), torch.device(device)
         self.front_end = build_front_end(features)
         self.audio = AudioStore(self.cache / "audio")
@@ -223,12 +264,16 @@ class AudioDataModule(pl.LightningDataModule):
         self.classes = class_names(usable)
         self.splits = self.prepared.splits
         keys = {clip.id: self.feature_key(clip) for clip in usable}
-        index = {name: i for i, name in enumerate(self.classes)}
         shape = self.front_end.output_shape
         size = 4 * len(keys) * torch.Size(shape).numel()
         in_ram = size <= self.data.ram_budget_gb * GB
         self.datasets = {
-            name: FeatureDataset([keys[c.id] for c in part], [index[c.label] for c in part], self.feature_store, in_ram)
+            name: FeatureDataset(
+                [keys[c.id] for c in part],
+                targets_of(part, self.classes, self.data.multi_label == "keep"),
+                self.feature_store,
+                in_ram,
+            )
             for name, part in self.splits.parts().items()
         }
         self._ready = True
@@ -246,7 +291,7 @@ class AudioDataModule(pl.LightningDataModule):
         """sha256 (hex) of what there is to train on: clips, their recordings, labels, splits and samples; texts, where read."""
         assert self.prepared is not None
         content = [
-            [clip.id, clip.group, clip.label, name, self.prepared.rows[clip].sha256]
+            [clip.id, clip.group, *sorted(clip.labels), name, self.prepared.rows[clip].sha256]
             + ([clip.annotation] if self.front_end.reads_text else [])
             for name, part in self.prepared.splits.parts().items()
             for clip in part
@@ -256,7 +301,8 @@ class AudioDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, in an order that (seed, epoch) decides."""
         train = self.datasets["train"]
-        return self._loader(train, EpochShuffle(len(train), self.seed))
+        chances = balanced_chances(train.targets) if self.sampler == "balanced" else None
+        return self._loader(train, EpochShuffle(len(train), self.seed, chances))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation batches, in the order of the split."""
@@ -295,7 +341,7 @@ class AudioDataModule(pl.LightningDataModule):
                 name: {
                     "clips": len(part),
                     "groups": len({clip.group for clip in part}),
-                    "per_class": {label: Counter(c.label for c in part)[label] for label in self.classes},
+                    "per_class": dict.fromkeys(self.classes, 0) | count_by_label(part),
                 }
                 for name, part in splits.parts().items()
             },
@@ -332,7 +378,7 @@ class AudioDataModule(pl.LightningDataModule):
         for clip in manifest.clips:
             if clip not in rows:
                 skipped.setdefault(_why_not(known.get(clip)), []).append(clip.id)
-        lost = sorted({clip.label for clip in manifest.clips} - {clip.label for clip in rows})
+        lost = sorted(set(class_names(manifest.clips)) - set(class_names(list(rows))))
         if lost:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in sorted(skipped.items()))
             more = f" (and {len(lost) - 1} more classes)" if lost[1:] else ""

@@ -82,6 +82,18 @@ def content_of(weights: str, sha256: str | None = None) -> str:
     return f"sha256:{digest(path)}" if path.exists() else weights
 
 
+def is_at_hand(weights: str, sha256: str | None) -> bool:
+    """Whether :func:`weights_file` finds the file without a download."""
+    return _place(weights, sha256).is_file()
+
+
+def _place(weights: str, sha256: str | None) -> Path:
+    """Where the file lies, or will, that a path or a URL names."""
+    if not is_url(weights):
+        return Path(weights)
+    return weights_folder() / f"{str(sha256)[:16]}-{weights.rpartition('/')[2]}"
+
+
 def weights_file(key: str, weights: str, sha256: str | None) -> Path:
     """The file of weights that a path or a URL names; what a URL names is downloaded once.
 
@@ -101,7 +113,7 @@ def weights_file(key: str, weights: str, sha256: str | None) -> Path:
         raise UserError(
             f"{key}={shown(weights)}: a URL needs the sha256 of its file", f"{key.rpartition('.')[0]}.sha256=HEX"
         )
-    path = weights_folder() / f"{sha256[:16]}-{weights.rpartition('/')[2]}"
+    path = _place(weights, sha256)
     if not path.is_file():
         _download(key, weights, sha256, path)
     elif digest(path) != sha256:

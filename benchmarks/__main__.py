@@ -1,4 +1,4 @@
-"""`python -m benchmarks [features|embeddings|step|memory|tables|fetch|compare|sweep ...]`: prints a table; nothing is asserted.
+"""`python -m benchmarks [features|embeddings|step|memory|tables|fetch|compare|predict|sweep ...]`: prints a table; nothing is asserted.
 
 The audio is ESC-10 where it is found ($AUDIOCLF_DATA/esc10 or ../shared/data/esc10), else the demo's recordings.
 """
@@ -10,7 +10,7 @@ import sys
 from rich.table import Table
 
 from audioclf.console import console
-from benchmarks import embeddings, features, fetch, memory, runs, step, sweep, tables
+from benchmarks import embeddings, features, fetch, memory, predict, runs, step, sweep, tables
 
 BENCHMARKS = {
     "features": features.rows,
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "tables": tables.rows,
     "fetch": fetch.rows,
     "compare": runs.rows,
+    "predict": predict.rows,
     "sweep": sweep.rows,
 }
 LONG = {"sweep"}  # only when asked for

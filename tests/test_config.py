@@ -44,6 +44,7 @@ def with_paths(option: str, folder: Path) -> list[str]:
         "data=esc10": ["data.root=clips"],
         "data=esc50": ["data.root=clips"],
         "model=finetune": ["features=waveform", "model.bundle=WAV2VEC2_BASE"],
+        "loss=bce": ["data.multi_label=keep"],
     }
     (folder / "clips").mkdir(exist_ok=True)
     (folder / "clips.csv").touch()
@@ -81,6 +82,16 @@ def test_every_option_of_every_group_composes_and_validates(option: str, tmp_pat
     if group in Config.model_fields and group not in ("trainer", "augment"):
         chosen = getattr(config, group)
         assert (chosen if group == "launcher" else chosen.name) == name
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_several_labels_and_their_loss_name_one_another(loss: str) -> None:
+    keeps = refusal("data.multi_label=keep", f"loss={loss}")
+    assert keeps.message.startswith(f"data.multi_label=keep: loss={loss} ") and "loss=bce" in (keeps.hint or "")
+    several = refusal("loss=bce", "data.multi_label=drop")
+    assert several.message.startswith("loss=bce: data.multi_label=drop ")
+    assert "data.multi_label=keep" in (several.hint or "")
+    assert load_config(["loss=bce", "data.multi_label=keep"]).loss.name == "bce"
 
 
 def test_options_and_schema_name_the_same_choices() -> None:

@@ -14,8 +14,9 @@ import torch
 
 from audioclf.audio.importer import import_clips
 from audioclf.config import Config
-from audioclf.data import AudioDataModule, Batch, EpochShuffle, epoch_seed
+from audioclf.data import AudioDataModule, Batch, EpochShuffle, balanced_chances, epoch_seed
 from audioclf.errors import UserError
+from audioclf.training.fit import data_module, fit
 
 Tiny = Callable[..., Config]
 
@@ -232,3 +233,49 @@ def test_a_file_that_vanishes_between_the_table_and_its_import_costs_its_clips_o
     module = module_of(tiny_config(data={"csv": str(own_tones)}, paths={"cache": str(tmp_path / "cache")}))
     module.setup()
     assert {reason: len(ids) for reason, ids in module.summary()["skipped"].items()} == {"missing": 2}
+
+
+# --- drawing each class equally often --------------------------------------------------------------------------------
+
+
+def test_balanced_drawing_draws_each_class_equally_often_by_seed_and_epoch_alone() -> None:
+    targets = torch.tensor([0] * 90 + [1] * 9 + [2])
+    shuffle = EpochShuffle(len(targets), 3, balanced_chances(targets))
+    epochs = []
+    for epoch in range(30):
+        shuffle.set_epoch(epoch)
+        epochs.append(list(shuffle))
+        assert len(epochs[-1]) == len(shuffle) == 100
+    counts = torch.bincount(targets[torch.tensor(epochs).flatten()])
+    assert counts.tolist() == pytest.approx([1000] * 3, rel=0.1)
+    assert len({tuple(order) for order in epochs}) == 30
+    again = EpochShuffle(len(targets), 3, balanced_chances(targets))
+    again.set_epoch(17)
+    assert list(again) == epochs[17]
+    other = EpochShuffle(len(targets), 4, balanced_chances(targets))
+    other.set_epoch(17)
+    assert list(other) != epochs[17]
+
+
+def test_of_several_labels_a_class_is_drawn_and_then_one_of_its_clips() -> None:
+    there = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]])
+    chances = balanced_chances(there)
+    assert (chances / chances.sum()).tolist() == pytest.approx([1 / 9, 1 / 9, 1 / 9 + 1 / 3, 1 / 3])
+    single = torch.tensor([0, 0, 2, 1])
+    assert balanced_chances(single).tolist() == balanced_chances(torch.eye(3)[single]).tolist()
+
+
+def test_the_sampler_of_the_configuration_is_used_and_a_resumed_run_draws_the_same(
+    tiny_config: Tiny, tmp_path: Path
+) -> None:
+    config = tiny_config(sampler="balanced", epochs=3)
+    data = data_module(config)
+    data.setup()
+    sampler = data.train_dataloader().sampler
+    assert isinstance(sampler, EpochShuffle) and sampler.chances is not None
+    whole = fit(config, tmp_path / "whole")
+    fit(tiny_config(sampler="balanced", epochs=1), tmp_path / "parts" / "short")
+    parts = fit(config, tmp_path / "parts" / "long")
+    assert parts.result["test"] == whole.result["test"]
+    assert (tmp_path / "parts" / "long" / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
+    assert whole.result["test"] != fit(tiny_config(epochs=3), tmp_path / "shuffled").result["test"]

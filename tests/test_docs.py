@@ -30,6 +30,15 @@ TINY = {
     "model.hidden": "8",
 }
 
+USED = {  # what a trained model is used on, and what comes of it
+    "outputs/RUN": "used",
+    "dog.wav": "folder/low/0.wav",
+    "hour.wav": "folder/low/1.wav",
+    "recordings/": "folder/high",
+    "TABLE": "folder/clips.csv",
+    **{name: f"made/{name}" for name in ("predictions.jsonl", "embeddings.parquet", "projector", "model.onnx")},
+}
+
 
 def commands(page: Path) -> list[str]:
     text = page.read_text()
@@ -142,11 +151,20 @@ def test_make_command_names_a_target(command):
 def test_other_command(command, material, web):
     words = shlex.split(command)
     if words[0] == "tensorboard":
-        assert words[1:] == ["--logdir", "outputs"]
+        assert words[1] == "--logdir" and words[2] in ("outputs", "projector")
         return
     if words[1:4] == ["-m", "pip", "install"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert words[4] in {f"audioclf[{extra}]" for extra in extras}
+        return
+    if words[:3] == ["python", "-m", "benchmarks.mixtures"]:
+        (material / "data").mkdir()
+        (material / "data" / "esc10").symlink_to(material / "esc")
+        environment = os.environ | {"AUDIOCLF_DATA": str(material / "data")}
+        mix = [sys.executable, *words[1:3], str(material / "mixtures")]
+        finished = subprocess.run(mix, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stdout.endswith("clips.csv: 10 mixtures\n")
         return
     if words[:3] == ["python", "-m", "benchmarks.planted_faults"]:  # hours: tests/diagnose runs one case
         finished = run([sys.executable, *words[1:], "--help"], material)
@@ -175,6 +193,14 @@ def test_other_command(command, material, web):
         (material / "record.csv").write_text("target,predicted\ndog,dog\ncat,dog\n" * 5)
         stand_in = {"outputs/RUN": "faulty", "predictions.csv": "record.csv"}
         words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
+    elif kind in ("predict", "embed", "export"):
+        said = {"predict": "" if "--out" in words else "file,start,end", "embed": "20 points", "export": "differ by"}[
+            kind
+        ]
+        words = [str(material / USED[word]) if word in USED else word for word in words]
+        tiny = [f"{key}={value}" for key, value in TINY.items()]
+        used = f"hydra.run.dir={material / USED['outputs/RUN']}"
+        run([sys.executable, "train.py", *tiny, "epochs=1", "trainer.tensorboard=false", used], material)
     finished = run([sys.executable, *words[1:]], material)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert said in finished.stdout

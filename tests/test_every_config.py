@@ -85,6 +85,15 @@ def links(folder: Path) -> list[str]:
     return [f"data.csv={folder / 'links.csv'}", *(f"data.columns.{ours}={theirs}" for ours, theirs in names.items())]
 
 
+def several_labels(folder: Path) -> list[str]:
+    """The same table with a second label on two thirds of the clips."""
+    table(folder)
+    header, *rows = (folder / "clips.csv").read_text().splitlines()
+    both = [row.replace(",a,", ",a|b,").replace(",b,", ",b|c,") for row in rows]
+    (folder / "clips.csv").write_text("\n".join([header.replace("label", "labels"), *both]))
+    return [f"data.csv={folder / 'clips.csv'}", "data.multi_label=keep"]
+
+
 def folders(folder: Path) -> list[str]:
     for number in range(18):
         write_clip(folder / "abc"[number % 3] / f"{number}.wav", number)
@@ -98,7 +107,9 @@ DATA: dict[str, Callable[[Path], list[str]]] = {
     "csv": table,
     "links": links,
     "folder": folders,
+    "several_labels": several_labels,
 }
+FOR_LOSS = {"bce": "several_labels"}
 CLASSES = {
     "demo": ["alarm_beep", "bell"],
     "esc10": ["dog", "rain", "rooster"],
@@ -106,6 +117,7 @@ CLASSES = {
     "csv": ["a", "b", "c"],
     "links": ["a", "b", "c"],
     "folder": ["a", "b", "c"],
+    "several_labels": ["a", "b", "c"],
 }
 
 
@@ -117,7 +129,8 @@ def data_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[s
     def make(name: str) -> list[str]:
         assert name in DATA, f"data={name} is new: say in {Path(__file__).name} how tiny data for it is made"
         if name not in made:
-            made[name] = [f"data={name}", *DATA[name](tmp_path_factory.mktemp(name))]
+            source = "csv" if name == "several_labels" else name
+            made[name] = [f"data={source}", *DATA[name](tmp_path_factory.mktemp(name))]
         return made[name]
 
     return make
@@ -176,7 +189,7 @@ def test_configuration_goes_through_fit_test_and_predict(
     tmp_path: Path,
 ) -> None:
     group, _, option = choice.partition("=")
-    data = option if group == "data" else "csv"
+    data = option if group == "data" else FOR_LOSS.get(option, "csv")
     overrides = [*data_for(data), *([choice] if group != "data" else []), f"paths.cache={tiny_cache}"]
     if choice == "model=finetune":
         overrides += ["features=waveform", "features.seconds=0.5", "epochs=2"]
@@ -200,7 +213,8 @@ def test_configuration_goes_through_fit_test_and_predict(
         default_root_dir=tmp_path,
     )
     (found,) = trainer.test(module, served, verbose=False)
-    for name in ("loss", "f1_macro", "accuracy"):
+    loss = [] if choice == "loss=focal" else ["loss"]  # result.json has the plain one
+    for name in (*loss, "f1_macro", "accuracy"):
         assert found[f"test/{name}"] == pytest.approx(run.result["test"][name], abs=1e-5)
     batches = trainer.predict(module, served)
     assert batches is not None

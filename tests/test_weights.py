@@ -26,7 +26,7 @@ def test_a_path_is_no_identity_but_the_files_content_is(write_file: Callable[...
     first, moved, changed = yamnet(one), yamnet(same), yamnet(other)
     assert identity(first) == identity(moved) != identity(changed)
     assert run_name(first) == run_name(moved) != run_name(changed)
-    assert "tflite" not in run_name(first)
+    assert "weights" not in run_name(first)
     keys = [front_end_settings(config.features, "1") for config in (first, moved, changed)]
     assert keys[0] == keys[1] != keys[2]
     settings = [swept_settings(config)["features.weights"] for config in (first, moved, changed)]

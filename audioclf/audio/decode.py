@@ -14,7 +14,7 @@ import soxr
 
 from audioclf.audio.frames import MAX_CLIP_S, AudioError, Failure, Piece, Samples, Window
 from audioclf.audio.readers import declared_frames, open_pyav, open_sndfile, read_pyav, read_sndfile
-from audioclf.audio.source import BinaryFile, open_source
+from audioclf.audio.source import BinaryFile, Source, open_source
 
 __all__ = ["MAX_CLIP_S", "MIN_DURATION_S", "AudioError", "Decoded", "Failure", "Samples", "decode", "probe_duration"]
 
@@ -89,11 +89,16 @@ def decode(
             other = read_pyav(file, window)
             if other is not None:
                 piece = replace(other, declared=(piece and piece.declared) or other.declared)
-        if piece is None and file.head[4:8] == b"ftyp":
-            raise AudioError(Failure.TRUNCATED, f"{name}: an MP4 without its index, as a broken download leaves it")
         if piece is None:
-            raise AudioError(Failure.NOT_AUDIO, f"{name}: neither libsndfile nor ffmpeg finds audio in it")
+            raise no_audio(file)
         return _finish(piece, window, name)
+
+
+def no_audio(file: Source) -> AudioError:
+    """The error for a file that neither decoder reads."""
+    if file.head[4:8] == b"ftyp":
+        return AudioError(Failure.TRUNCATED, f"{file.name}: an MP4 without its index, as a broken download leaves it")
+    return AudioError(Failure.NOT_AUDIO, f"{file.name}: neither libsndfile nor ffmpeg finds audio in it")
 
 
 def probe_duration(path: str | os.PathLike[str]) -> float | None:

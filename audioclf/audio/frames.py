@@ -13,7 +13,7 @@ MAX_CLIP_S = 3600.0
 
 _RATES_HZ = range(1_000, 1_000_001)  # outside, the header is damaged and the resampling ratio unbounded
 _CONTEXT_S = 0.05  # on both sides of a cut, far beyond the reach of the resampling filter
-_GAP_S = 0.03  # timestamps that jump by more are a gap; by less, rounding (WebM counts in ms)
+GAP_S = 0.03  # timestamps that jump by more are a gap; by less, rounding (WebM counts in ms)
 
 Samples = npt.NDArray[np.float32]
 
@@ -44,6 +44,16 @@ class AudioError(Exception):
         super().__init__(message)
         self.failure = failure
         self.message = message
+
+
+def check_rate(rate: int, name: str) -> None:
+    """Refuses a rate in Hz that only a damaged header declares.
+
+    Raises:
+        AudioError: ``not_audio``.
+    """
+    if rate not in _RATES_HZ:
+        raise AudioError(Failure.NOT_AUDIO, f"{name}: declares a sample rate of {rate} Hz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +118,7 @@ class Frames:
     """
 
     def __init__(self, window: Window, rate: int, name: str) -> None:
-        if rate not in _RATES_HZ:
-            raise AudioError(Failure.NOT_AUDIO, f"{name}: declares a sample rate of {rate} Hz")
+        check_rate(rate, name)
         first, last = window.frames(rate)
         context = window.context(rate)
         self.lo = max(first - context, 0)
@@ -117,7 +126,7 @@ class Frames:
         self.next = 0  # the frame that follows the last one seen
         self.missing = 0  # frames of gaps; that the sound begins later than the picture is none
         self._most = self.lo + round(MAX_CLIP_S * rate) + 2 * context
-        self._gap = round(_GAP_S * rate)
+        self._gap = round(GAP_S * rate)
         self._name = name
         self._blocks: list[Samples] = []
 

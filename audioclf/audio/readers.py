@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioclf.audio.frames import Frames, Piece, Samples, Window
+from audioclf.audio.frames import GAP_S, MAX_CLIP_S, AudioError, Failure, Frames, Piece, Samples, Window, check_rate
 from audioclf.audio.mp3 import seek_cbr
 from audioclf.audio.source import Source
 
@@ -138,15 +138,9 @@ def read_pyav(source: Source, window: Window, may_seek: bool = True) -> Piece | 
         if not container.streams.audio or formats & _PLAYLISTS:
             return None
         stream = container.streams.audio[0]
-        origin_s = max((container.start_time or 0) / 1e6, 0.0)  # below 0 lies only what the decoder drops
         timed = bool(formats & _TIMED)
         target_s = window.start_s - _PREROLL_S
-        packets: Iterator[Any] = container.demux(stream)
-        if origin_s and "matroska" in formats:
-            # Opus counts what is to be dropped at 48 kHz, ffmpeg at the rate that was encoded: 6.5 ms too late for 24 kHz.
-            first = next(packets)  # an empty one at the end
-            origin_s = min(origin_s, max(float((first.pts or 0) * stream.time_base), 0.0))
-            packets = chain([first], packets)
+        packets, origin_s = _beginning(container, stream)
         begin: int | None = 0  # the frame that decoding begins with; None: what its timestamp says
         if may_seek and target_s > 0 and timed and _seek(container, origin_s + target_s):
             packets, begin = container.demux(stream), None
@@ -182,6 +176,107 @@ def read_pyav(source: Source, window: Window, may_seek: bool = True) -> Piece | 
         declared_s = _declared_s(container, stream) if timed else 0.0
         declared = round(declared_s * rate) if declared_s > frames.next / rate + _SLACK_S else None
         return frames.piece(channels, declared, f"PyAV {av.__version__}", rate, error)
+
+
+Block = tuple[int, Samples]
+"""The rate in Hz and the mono samples ``[n]`` of a piece of a file; the next one joins it."""
+
+
+def sndfile_blocks(source: Source) -> Iterator[Block] | None:
+    """All of a file by libsndfile, a block at a time; None for what PyAV is to read.
+
+    Raises:
+        AudioError: while it is iterated: an impossible sample rate, or the file breaks off.
+    """
+    sound = open_sndfile(source)
+    if sound is None:
+        return None
+    if sound.format == "MP3" or sound.frames == 0:  # as in read_sndfile and decode
+        sound.close()
+        return None
+    return _sndfile_blocks(sound, source)
+
+
+def _sndfile_blocks(sound: soundfile.SoundFile, source: Source) -> Iterator[Block]:
+    with sound:
+        rate, declared, given = int(sound.samplerate), declared_frames(sound), 0
+        check_rate(rate, source.name)
+        why = ""
+        try:
+            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+                given += len(block)
+                yield rate, _mono(block.T)
+        except soundfile.LibsndfileError as error:
+            why = error.error_string or "the decoder broke off"
+    seen = 0
+    for _, block in (pyav_blocks(source) if why else None) or ():  # as decode: PyAV comes further in a damaged file
+        fresh = block[max(given - seen, 0) :]
+        seen, given = seen + len(block), max(given, seen + len(block))
+        yield rate, fresh
+    if declared is not None and declared > given:
+        raise _broken(source.name, given / rate, why or f"{declared / rate:.3f} s declared")
+
+
+def pyav_blocks(source: Source) -> Iterator[Block] | None:
+    """All of a file by PyAV, a block at a time, gaps in its timestamps as silence; None where there is no audio stream.
+
+    Raises:
+        AudioError: while it is iterated: an impossible sample rate, or the file breaks off.
+        OSError: a local file cannot be opened.
+    """
+    container = open_pyav(source)
+    if container is None:
+        return None
+    if not container.streams.audio or set(container.format.name.split(",")) & _PLAYLISTS:
+        container.close()
+        return None
+    return _pyav_blocks(container, source.name)
+
+
+def _pyav_blocks(container: Any, name: str) -> Iterator[Block]:
+    import av
+
+    with container:
+        stream = container.streams.audio[0]
+        timed = bool(set(container.format.name.split(",")) & _TIMED)
+        packets, origin_s = _beginning(container, stream)
+        rate = after = 0  # after: the frame that follows the last one given
+        try:
+            for frame in (frame for packet in packets for frame in packet.decode()):
+                if frame.sample_rate != rate:
+                    if rate:
+                        raise _broken(name, after / rate, f"the sample rate changes to {frame.sample_rate} Hz")
+                    rate = frame.sample_rate
+                    check_rate(rate, name)
+                block = _mono(_planar(frame))
+                at = round((frame.time - origin_s) * rate) if timed and frame.time is not None else after
+                if abs(at - after) > GAP_S * rate:
+                    if at - after > MAX_CLIP_S * rate:
+                        raise _broken(name, after / rate, f"the next sound is at {at / rate:.0f} s")
+                    for start in range(after, at, _BLOCK):
+                        yield rate, np.zeros(min(_BLOCK, at - start), np.float32)
+                    block = block[max(after - at, 0) :]
+                    after = max(after, at)
+                after += len(block)
+                yield rate, block
+        except av.FFmpegError as error:
+            raise _broken(name, after / rate if rate else 0.0, error.strerror) from error
+
+
+def _broken(name: str, at_s: float, why: str | None) -> AudioError:
+    return AudioError(Failure.TRUNCATED, f"{name}: broke off at {at_s:.3f} s: {why or 'the decoder broke off'}")
+
+
+def _beginning(container: Any, stream: Any) -> tuple[Iterator[Any], float]:
+    """The packets from the beginning on, and the time by the container's clock that is 0 s of its sound."""
+    origin_s = max((container.start_time or 0) / 1e6, 0.0)  # below 0 lies only what the decoder drops
+    packets: Iterator[Any] = container.demux(stream)
+    if origin_s and "matroska" in container.format.name.split(","):
+        # Opus counts what is to be dropped at 48 kHz, ffmpeg at the rate that was encoded: 6.5 ms too late for 24 kHz.
+        first = next(packets)  # an empty one at the end
+        origin_s = min(origin_s, max(float((first.pts or 0) * stream.time_base), 0.0))
+        packets = chain([first], packets)
+    return packets, origin_s
 
 
 def _seek(container: Any, target_s: float) -> bool:

@@ -47,10 +47,9 @@ class AudioStore:
     def write(self, clip: Clip, decoded: Decoded) -> LedgerRow:
         """Stores a clip's audio and says what it is; the caller puts the row into the ledger afterwards.
 
-        What was encoded is decoded again and compared before it gets its name. The state is ``silent`` where all 16-bit
-        samples are equal, ``partial`` where the length is off by more than 20 ms from what was asked or more than that
-        is missing within, else ``ok``. The row's sha256 is of the *samples* (little-endian int16), not of the file:
-        another FLAC encoder gives other bytes for the same sound.
+        What was encoded is decoded again and compared before it gets its name. The state is that of :func:`state_of`.
+        The row's sha256 is of the *samples* (little-endian int16), not of the file: another FLAC encoder gives other
+        bytes for the same sound.
 
         Args:
             clip: whose audio it is.
@@ -71,12 +70,9 @@ class AudioStore:
             raise AudioError(Failure.UNREADABLE, f"{path}: the FLAC does not decode to what was encoded")
         self._commit(path, encoded.getbuffer())
 
-        off = abs(decoded.duration_s - decoded.asked_s) > LENGTH_TOLERANCE_S
-        partial = off or decoded.missing_s > LENGTH_TOLERANCE_S
-        state = State.SILENT if (pcm == pcm[0]).all() else State.PARTIAL if partial else State.OK
-        notes = [f"{decoded.duration_s:.3f} s of {decoded.asked_s:.3f} s"] if off else []
+        state, message = state_of(decoded, pcm)
         return replace(
-            LedgerRow.of(clip, state, message="; ".join([*notes, *filter(None, [decoded.note])])),
+            LedgerRow.of(clip, state, message=message),
             sha256=pcm_sha256(pcm),
             duration_s=decoded.duration_s,
             tool_versions=f"{decoded.decoder}, soxr {soxr.__version__}, FLAC by {soundfile.__libsndfile_version__}",
@@ -101,6 +97,23 @@ class AudioStore:
                 file.write(content)
         except OSError as error:
             raise cannot_write(str(path), error) from error
+
+
+def state_of(decoded: Decoded, pcm: Pcm) -> tuple[State, str]:
+    """What a clip's audio is, and what should be known of it.
+
+    ``silent`` where all 16-bit samples are equal, ``partial`` where the length is off by more than 20 ms from what was
+    asked or more than that is missing within, else ``ok``.
+
+    Args:
+        decoded: at ``CANONICAL_RATE``.
+        pcm: the same in 16 bits.
+    """
+    off = abs(decoded.duration_s - decoded.asked_s) > LENGTH_TOLERANCE_S
+    partial = off or decoded.missing_s > LENGTH_TOLERANCE_S
+    state = State.SILENT if (pcm == pcm[0]).all() else State.PARTIAL if partial else State.OK
+    notes = [f"{decoded.duration_s:.3f} s of {decoded.asked_s:.3f} s"] if off else []
+    return state, "; ".join([*notes, *filter(None, [decoded.note])])
 
 
 def read_flac(path: Path) -> Samples:

@@ -27,7 +27,7 @@ class Manifest:
     """A table of clips as it was read.
 
     Attributes:
-        clips: in the table's order, ids unique, one label each.
+        clips: in the table's order, ids unique, one label each unless ``data.multi_label=keep``.
         table: the file or folder that was read.
         bad_rows: rows left out, with the reason.
         selection: how many clips were left out or made single-label, and by which rule.
@@ -130,9 +130,9 @@ def _sha256(table: Path) -> str:
 
 def class_names(clips: Sequence[Clip]) -> list[str]:
     """The label map: the labels that occur, sorted; a class's index is its place in this list."""
-    return sorted({clip.label for clip in clips})
+    return sorted({label for clip in clips for label in clip.labels})
 
 
 def count_by_label(clips: Sequence[Clip]) -> dict[str, int]:
-    """Clips per class, sorted by class name."""
-    return dict(sorted(Counter(clip.label for clip in clips).items()))
+    """Clips per class, sorted by class name; a clip of several classes counts in each."""
+    return dict(sorted(Counter(label for clip in clips for label in clip.labels).items()))

@@ -1,4 +1,4 @@
-"""Which of a table's clips are wanted, and the one label of each: classes, several labels, a limit per class."""
+"""Which of a table's clips are wanted, and their labels: classes, several labels, a limit per class."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ RULES = {
     "first": "the first label was kept",
     "most_specific": "the label with the fewest rows in the table was kept",
     "drop": "left out",
+    "keep": "all their labels are kept",
 }
 
 
@@ -52,18 +53,18 @@ class Selection:
 
 
 def select(clips: list[Clip], data: Data) -> tuple[list[Clip], Selection]:
-    """Chooses clips, and makes their labels single.
+    """Chooses clips, and makes their labels single unless ``data.multi_label=keep``.
 
     First ``data.classes``: other labels are taken off, and clips that have none left are left out, so a clip labelled
     "Dog" and "Outside" is a Dog where only Dog and Siren are asked for. Then ``data.multi_label``, for clips that still
-    have several. Then ``data.limit_per_class``.
+    have several. Then ``data.limit_per_class``, in which a clip counts as one of its first class.
 
     Args:
         clips: all of a table; its rarest labels are found in these.
         data: the ``data`` section.
 
     Returns:
-        The clips in their order, one label each, and what was done.
+        The clips in their order, and what was done.
 
     Raises:
         UserError: a class that no clip has, or clips with several labels and no rule for them.
@@ -74,7 +75,7 @@ def select(clips: list[Clip], data: Data) -> tuple[list[Clip], Selection]:
         clips, narrowed = _of_classes(clips, data.classes, rows)
     other_classes = total - len(clips)
     several = sum(len(clip.labels) > 1 for clip in clips)
-    if several:
+    if several and data.multi_label != "keep":
         clips = _single_label(clips, data.multi_label, several, rows)
     there = len(clips)
     if data.limit_per_class is not None:
@@ -113,7 +114,7 @@ def _single_label(clips: Sequence[Clip], rule: str, several: int, rows: Counter[
             f"{several} of {len(clips)} clips have several labels, e.g. {example.id}: {shown(', '.join(example.labels))}; "
             "expected one label a clip",
             "data.multi_label=first keeps the first label, most_specific the one with the fewest rows in the table; "
-            "data.multi_label=drop leaves those clips out",
+            "data.multi_label=drop leaves those clips out; data.multi_label=keep loss=bce trains on all their labels",
         )
     if rule == "drop":
         return [clip for clip in clips if len(clip.labels) == 1]

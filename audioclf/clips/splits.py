@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from audioclf.clips.clip import Clip
+from audioclf.clips.manifest import count_by_label
 from audioclf.config import SPLITS, Data
 from audioclf.errors import UserError
 
@@ -45,7 +46,7 @@ def split_clips(clips: Sequence[Clip], data: Data, audio: Mapping[str, str] = Ma
 
     A published split is kept; else ``data.fold`` of the published folds (or of folds made here) is test; else a
     grouped, stratified ``data.test_fraction`` is. Where val is not published it is a grouped, stratified
-    ``data.val_fraction`` of what remains.
+    ``data.val_fraction`` of what remains. Clips of several labels are stratified by all of them.
 
     Args:
         clips: what to split.
@@ -76,7 +77,7 @@ def split_clips(clips: Sequence[Clip], data: Data, audio: Mapping[str, str] = Ma
             raise UserError(
                 f"no clips in the {name} split; expected at least one", f"check the split and fold columns ({rule})"
             )
-    missing = sorted({clip.label for clip in clips} - {clip.label for clip in splits.train})
+    missing = sorted(set(count_by_label(clips)) - set(count_by_label(splits.train)))
     if missing:
         raise UserError(
             f"class {missing[0]} has no training clips"
@@ -155,11 +156,11 @@ def _grouped_part(clips: Sequence[Clip], fraction: float, seed: int, name: str) 
 
 
 def _grouped_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[int]]:
-    """Indices of each of ``folds`` parts by scikit-learn's ``StratifiedGroupKFold``."""
+    """Indices of each of ``folds`` parts: by scikit-learn's ``StratifiedGroupKFold``, or by all labels of a clip."""
     groups = len({clip.group for clip in clips})
     if groups < folds:
         raise UserError(f"{folds} folds need as many recordings; there are {groups}", "lower data.folds")
-    recordings = Counter(label for label, _ in {(clip.label, clip.group) for clip in clips})
+    recordings = Counter(label for label, _ in {(label, clip.group) for clip in clips for label in clip.labels})
     alone = sorted(label for label, number in recordings.items() if number < 2)
     if alone:
         raise UserError(
@@ -169,6 +170,8 @@ def _grouped_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[in
         )
     if _largest_class(clips) < folds:
         raise UserError(f"{folds} folds need as many clips of a class; no class has them", "lower data.folds")
+    if any(len(clip.labels) > 1 for clip in clips):
+        return _folds_by_all_labels(clips, folds, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes with fewer clips than folds: split_clips says what that leads to
         parts = _kfold(folds, seed).split(
@@ -179,7 +182,39 @@ def _grouped_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[in
 
 def _largest_class(clips: Sequence[Clip]) -> int:
     """Clips of the most frequent class."""
-    return max(Counter(clip.label for clip in clips).values())
+    return max(count_by_label(clips).values())
+
+
+def _folds_by_all_labels(clips: Sequence[Clip], folds: int, seed: int) -> list[list[int]]:
+    """Indices of each of ``folds`` parts, whole groups, each label in proportion.
+
+    Iterative stratification (Sechidis et al., ECML 2011), of recordings: those of the rarest label first, each to the
+    fold that lacks most clips of that label.
+    """
+    classes = {name: k for k, name in enumerate(count_by_label(clips))}
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, clip in enumerate(clips):
+        members[clip.group].append(i)
+    names = sorted(members)
+    counts = np.zeros((len(names), len(classes)), dtype=np.int64)
+    for g, name in enumerate(names):
+        for i in members[name]:
+            counts[g, [classes[label] for label in clips[i].labels]] += 1
+    lacking, room = np.tile(counts.sum(0) / folds, (folds, 1)), np.full(folds, len(clips) / folds)
+    rng = np.random.default_rng(seed)
+    order, parts = rng.permutation(len(names)), list[list[int]]([] for _ in range(folds))
+    left = np.ones(len(names), dtype=bool)
+    while left.any():
+        remaining = counts[left].sum(0)
+        rarest = int(np.where(remaining > 0, remaining, remaining.max() + 1).argmin())
+        here = [g for g in order if left[g] and counts[g, rarest]]
+        for g in sorted(here, key=lambda g: -counts[g, rarest]):
+            fold = max(range(folds), key=lambda f: (lacking[f, rarest], room[f]))
+            lacking[fold] -= counts[g]
+            room[fold] -= len(members[names[g]])
+            parts[fold] += members[names[g]]
+            left[g] = False
+    return [sorted(part) for part in parts]
 
 
 def _kfold(folds: int, seed: int) -> StratifiedGroupKFold:

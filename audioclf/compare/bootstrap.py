@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from audioclf.compare.comparison import FloatArray
-from audioclf.compare.read import Clips, Predictions
+from audioclf.compare.read import Clips, Labels, Predictions
 from audioclf.training.scores import DRAWS
 
 Counts = npt.NDArray[np.float32]
@@ -67,18 +67,18 @@ class Draws:
 
     def accuracy(self, run: Predictions, observed: float) -> FloatArray:
         """Share of right clips on each draw ``[DRAWS]``."""
-        times, support, _ = self._split(run.clips)
-        clips = support.sum(0, dtype=np.float64)
-        hits = (run.clips.targets == run.predicted).astype(np.float32) @ times
+        times, _, _ = self._split(run.clips)
+        clips = times.sum(0, dtype=np.float64)
+        right = run.clips.targets == run.predicted
+        hits = (right.all(1) if right.ndim == 2 else right).astype(np.float32) @ times
         return np.where(clips > 0, hits / np.maximum(clips, 1), observed)
 
     def _f1(self, run: Predictions) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """F1 of each class on each draw ``[K, DRAWS]``, and whether the class has clips in that draw."""
         times, support, _ = self._split(run.clips)
-        targets, predicted = run.clips.targets, run.predicted
-        hit = targets == predicted
-        hits = self._per_class(predicted[hit]) @ times[hit]
-        total = support + self._per_class(predicted) @ times
+        predicted = self._per_class(run.predicted)
+        hits = self._per_class(run.clips.targets).multiply(predicted) @ times
+        total = support + predicted @ times
         f1 = np.divide(2 * hits, total, out=np.zeros_like(total), where=total > 0)
         return f1.astype(np.float64), support > 0
 
@@ -86,15 +86,18 @@ class Draws:
         """How often clips are drawn ``[N, DRAWS]``, the clips of each class ``[K, DRAWS]``, and m / (m - 1) ``[K]``."""
         if clips not in self._splits:
             rows = np.array([self._row[name] for name in clips.recordings])
-            pairs = np.unique(np.stack([clips.targets, rows]), axis=1)
+            labels, places = self._per_class(clips.targets).nonzero()
+            pairs = np.unique(np.stack([labels, rows[places]]), axis=1)
             recordings = np.maximum(np.bincount(pairs[0], minlength=self.num_classes), 2)
             times = self._times[rows]
             self._splits[clips] = times, self._per_class(clips.targets) @ times, recordings / (recordings - 1)
         return self._splits[clips]
 
-    def _per_class(self, classes: npt.NDArray[np.int64]) -> sparse.csr_array:
+    def _per_class(self, labels: Labels) -> sparse.csr_array:
         """``[K, N]`` with a 1 where clip n is of class k: times the draws it sums the clips of each class."""
-        clips = np.arange(len(classes))
+        if labels.ndim == 2:
+            return sparse.csr_array(labels.T, dtype=np.float32)
+        classes, clips = labels, np.arange(len(labels))
         ones = np.ones(len(classes), dtype=np.float32)
         return sparse.csr_array((ones, (classes, clips)), shape=(self.num_classes, len(classes)))
 

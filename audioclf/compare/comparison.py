@@ -171,7 +171,8 @@ class Comparison:
         classes: the label map, K names.
         class_scores: of the selected setting.
         baseline_class_scores: of the baseline.
-        confusion: of the selected setting's test clips, summed over its runs, ``[K, K]``, row true.
+        confusion: of the selected setting's test clips, summed over its runs, ``[K, K]``, row true;
+            all 0 where clips have several labels.
         importance: largest first; empty where there are too few settings.
         chance: the chance floor of test F1 (highest of the floors, mean over the selected setting's runs).
     """

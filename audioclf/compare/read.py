@@ -23,10 +23,13 @@ from audioclf.compare.comparison import IntArray, RunRow
 from audioclf.errors import shown
 from audioclf.runs.folder import LAYOUT
 from audioclf.runs.identity import REPETITIONS
-from audioclf.training.scores import macro_f1
+from audioclf.training.multi_label import BoolArray, label_scores
+from audioclf.training.scores import Scores, confusion_matrix, scores
 
 AGREES = 1e-6  # between an F1 of result.json and the same from the predictions
 SPLITS = ("val", "test")
+UNKNOWN_CLASS = "predictions.parquet holds classes that are not in the label map"
+Labels = IntArray | BoolArray
 Repetition = tuple[int | None, int]
 """Fold and seed of a run."""
 
@@ -44,20 +47,33 @@ class Clips:
     """The clips of a split, the same object for all runs that have them.
 
     Attributes:
-        targets: true classes ``[N]``.
+        targets: true classes ``[N]``; of several labels which are there, bool ``[N, K]``.
         recordings: of which recording each clip is, N names.
     """
 
-    targets: IntArray
+    targets: Labels
     recordings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run predicted for a split: classes ``[N]``."""
+    """What a run predicted for a split: classes ``[N]``, or which are there, bool ``[N, K]``."""
 
     clips: Clips
-    predicted: IntArray
+    predicted: Labels
+
+    def scores(self, num_classes: int) -> Scores:
+        """What they score, K classes."""
+        if self.clips.targets.ndim == 2:
+            return label_scores(self.clips.targets.astype(bool), self.predicted.astype(bool))
+        return scores(self.confusion(num_classes))
+
+    def confusion(self, num_classes: int) -> IntArray:
+        """Clips by class ``[K, K]``, row true, column predicted; none where they are of several classes."""
+        if self.clips.targets.ndim == 2:
+            return np.zeros((num_classes, num_classes), dtype=np.int64)
+        targets, predicted = (labels.astype(np.int64) for labels in (self.clips.targets, self.predicted))
+        return confusion_matrix(targets, predicted, num_classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +169,10 @@ class Reader:
     def _checked(self, folder: Path, result: _Result) -> ReadRun:
         classes = self._one(result.data.classes)
         predictions = self._predictions(folder / "predictions.parquet", classes)
-        for split, scores in zip(SPLITS, (result.val, result.test), strict=True):
-            found = predictions[split]
-            f1 = macro_f1(found.clips.targets, found.predicted, len(classes))
-            accuracy = float((found.clips.targets == found.predicted).mean())
-            for name, ours, said in (("F1", f1, scores.f1_macro), ("accuracy", accuracy, scores.accuracy)):
+        for split, told in zip(SPLITS, (result.val, result.test), strict=True):
+            found = predictions[split].scores(len(classes))
+            checked = (("F1", found.f1_macro, told.f1_macro), ("accuracy", found.accuracy, told.accuracy))
+            for name, ours, said in checked:
                 if abs(ours - said) > AGREES:
                     raise CannotBeRead(
                         f"inconsistent: result.json has {split} {name} {said:.6f}, the predictions give {ours:.6f}"
@@ -199,32 +214,53 @@ class Reader:
             named = (table.schema.metadata or {}).get(b"classes", b"").decode().split("\n")
             if tuple(named) != classes:
                 raise CannotBeRead("predictions.parquet has another label map than result.json")
-            value_set = pa.array(classes, pa.string())
-            table = table.append_column("choice", pc.index_in(table["predicted"], value_set))
             parts = {split: table.filter(pc.equal(table["split"], split)) for split in SPLITS}
-            return {split: self._part(part, len(classes), split) for split, part in parts.items()}
+            return {split: self._part(part, classes, split) for split, part in parts.items()}
         except FileNotFoundError as error:
             raise CannotBeRead("predictions.parquet is missing") from error
         except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
             raise CannotBeRead("predictions.parquet is cut short, or none of ours") from error
 
-    def _part(self, part: pa.Table, classes: int, split: str) -> Predictions:
+    def _part(self, part: pa.Table, classes: tuple[str, ...], split: str) -> Predictions:
         if part.num_rows == 0:
             raise CannotBeRead(f"predictions.parquet has no {split} clips")
-        if any(part[name].null_count for name in ("group", "target", "choice")):
-            raise CannotBeRead("predictions.parquet holds classes that are not in the label map")
-        targets = part["target"].to_numpy().astype(np.int64)
-        if targets.min() < 0 or targets.max() >= classes:
-            raise CannotBeRead("predictions.parquet holds classes that are not in the label map")
+        if part["group"].null_count:
+            raise CannotBeRead("predictions.parquet holds clips of no recording")
+        targets = _labels(part["target"], len(classes))
+        predicted = _labels(part["predicted"], len(classes), pa.array(classes, pa.string()))
         recordings = part["group"].cast(pa.string())  # they are sorted together with those of other runs
         key = (targets.tobytes(), tuple(recordings.to_pylist()))
         with self._lock:
             clips = self._clips.setdefault(key, Clips(targets, key[1]))
-        return Predictions(clips, part["choice"].to_numpy().astype(np.int64))
+        return Predictions(clips, predicted)
 
     def _one(self, value: Any) -> Any:
         """The same value, one object for all runs."""
         return self._shared.setdefault((type(value), value), value)
+
+
+def _labels(column: pa.ChunkedArray, classes: int, names: pa.Array | None = None) -> Labels:
+    """A column of classes, or of lists of them, by index or by name.
+
+    Returns:
+        Classes ``[N]``, or which are there, bool ``[N, K]``.
+
+    Raises:
+        CannotBeRead: a class that is not in the label map.
+    """
+    several = pa.types.is_list(column.type)
+    one = pc.list_flatten(column) if several else column
+    found = one if names is None else pc.index_in(one, names)
+    if column.null_count or found.null_count:
+        raise CannotBeRead(UNKNOWN_CLASS)
+    places: IntArray = found.to_numpy().astype(np.int64)
+    if len(places) and (places.min() < 0 or places.max() >= classes):
+        raise CannotBeRead(UNKNOWN_CLASS)
+    if not several:
+        return places
+    there = np.zeros((len(column), classes), dtype=bool)
+    there[pc.list_parent_indices(column).to_numpy(), places] = True
+    return there
 
 
 def _read_result(folder: Path) -> _Result:

@@ -16,7 +16,6 @@ from audioclf.compare.read import ReadRun, Value
 from audioclf.compare.statistics import Sample, difference, estimate, tells_noise
 from audioclf.compare.study import Study
 from audioclf.errors import UserError, nearest, shown
-from audioclf.training.scores import confusion_matrix, scores
 
 ABSENT = "null"
 """The value of a key that some runs do not have, e.g. ``model.hidden`` of a linear model."""
@@ -74,13 +73,13 @@ class Group:
 
     def class_scores(self) -> list[ClassScore]:
         """Test F1 of each class of the label map; NaN where no run has test clips of it."""
-        counts = [self._confusion(run) for run in self.runs]
-        f1 = [scores(matrix).f1 for matrix in counts]
+        found_of = [run.test.scores(len(run.classes)) for run in self.runs]
+        f1 = [scores.f1 for scores in found_of]
         draws = [self.draws.class_f1(run.test, own) for run, own in zip(self.runs, f1, strict=True)]
         found = []
         for k, name in enumerate(self.runs[0].classes):
-            rows = [i for i, matrix in enumerate(counts) if matrix[k].any()]
-            of_splits = {self.runs[i].test.clips: int(counts[i][k].sum()) for i in rows}
+            rows = [i for i, scores in enumerate(found_of) if scores.support[k]]
+            of_splits = {self.runs[i].test.clips: int(found_of[i].support[k]) for i in rows}
             sample = Sample(
                 [self.runs[i].repetition for i in rows], *(np.array([x[i][k] for i in rows]) for x in (f1, draws))
             )
@@ -90,10 +89,7 @@ class Group:
 
     def confusion(self) -> IntArray:
         """Test clips ``[K, K]``, row true, column predicted, summed over the runs."""
-        return np.asarray(np.stack([self._confusion(run) for run in self.runs]).sum(0))
-
-    def _confusion(self, run: ReadRun) -> IntArray:
-        return confusion_matrix(run.test.clips.targets, run.test.predicted, len(run.classes))
+        return np.asarray(np.stack([run.test.confusion(len(run.classes)) for run in self.runs]).sum(0))
 
     def _train(self) -> Estimate:
         """Over runs alone: the recordings of train are not a sample of anything that is asked about."""

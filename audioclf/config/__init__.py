@@ -30,7 +30,14 @@ from audioclf.config.model import (
     ModelConfig,
 )
 from audioclf.config.section import CONTENT, NOT_IDENTITY, SPLITS, Launcher, Section
-from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
+from audioclf.config.training import (
+    BceConfig,
+    CrossEntropyConfig,
+    FocalConfig,
+    LossConfig,
+    OptimizerConfig,
+    TrainerConfig,
+)
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
 
 __all__ = [
@@ -41,8 +48,10 @@ __all__ = [
     "AudioClassifierConfig",
     "AugmentConfig",
     "Axes",
+    "BceConfig",
     "CnnConfig",
     "Config",
+    "CrossEntropyConfig",
     "CsvData",
     "Data",
     "DataConfig",
@@ -52,6 +61,7 @@ __all__ = [
     "FeaturesConfig",
     "FetchConfig",
     "FinetuneConfig",
+    "FocalConfig",
     "FolderData",
     "Launcher",
     "LinearConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -39,6 +39,9 @@ class Config(Section):
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32, description="initial weights and the order of batches")
     batch_size: int = Field(32, ge=1)
+    sampler: Literal["shuffle", "balanced"] = Field(
+        "shuffle", description="shuffle: each training clip once an epoch; balanced: each class drawn equally often"
+    )
     retrain: bool = Field(
         False, description="train a finished run again; the old folder is kept aside", json_schema_extra=NOT_IDENTITY
     )
@@ -73,7 +76,7 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
         typed: the overrides as the user typed them (key → text), so that an error shows ``epochs=1e2`` and not 100.0.
 
     Raises:
-        UserError: one line for each key that is wrong, or what does not go together.
+        UserError: one line for each key that is wrong, or two keys that do not go together.
     """
     try:
         config = Config.model_validate(dict(raw))
@@ -86,7 +89,23 @@ def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None)
         raise UserError("\n".join(lines), hints[0] if hints else None) from None
     check_fit(config.features, config.model, config.augment)
     check_devices(config.batch_size, config.trainer, config.model)
+    _check_labels(config)
     return config
+
+
+def _check_labels(config: Config) -> None:
+    """Several labels a clip need a loss that knows of several, and such a loss needs them."""
+    keeps, loss = config.data.multi_label == "keep", config.loss.name
+    if keeps and loss != "bce":
+        raise UserError(
+            f"data.multi_label=keep: loss={loss} knows one label a clip; expected loss=bce",
+            "add loss=bce; or data.multi_label=first, most_specific or drop leaves one label a clip",
+        )
+    if loss == "bce" and not keeps:
+        raise UserError(
+            f"loss=bce: data.multi_label={config.data.multi_label} leaves one label a clip; expected data.multi_label=keep",
+            "add data.multi_label=keep; or loss=cross_entropy for one label a clip",
+        )
 
 
 def unknown_key(key: str, value: object, known: Sequence[str]) -> UserError:

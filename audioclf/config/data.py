@@ -21,8 +21,8 @@ class Data(Section):
     split_seed: int = Field(0, ge=0, description="of the split and limit_per_class, so that seeds share one test set")
     on_bad_row: Literal["error", "skip"] = "error"
     classes: list[str] | None = Field(None, min_length=1, description="keep these classes only; null: all")
-    multi_label: Literal["error", "first", "drop", "most_specific"] = Field(
-        "error", description="clips that have several labels, of those in classes"
+    multi_label: Literal["error", "first", "drop", "most_specific", "keep"] = Field(
+        "error", description="clips that have several labels, of those in classes; keep: all of them, with loss=bce"
     )
     limit_per_class: int | None = Field(None, ge=1, description="clips of a class, at most; null: all")
     allow_leak: bool = Field(False, description="train although one recording sits in two splits; marked leaky")

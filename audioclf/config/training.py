@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from audioclf.config.section import NOT_IDENTITY, Section
 
 
-class LossConfig(Section):
+class Loss(Section):
+    """What every loss shares."""
+
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more, by their clips in the training split"
+    )
+
+
+class CrossEntropyConfig(Loss):
     """Cross-entropy over the classes."""
 
     name: Literal["cross_entropy"]
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class FocalConfig(Loss):
+    """Cross-entropy in which clips count less the better they are known (Lin et al., 2017)."""
+
+    name: Literal["focal"]
+    gamma: float = Field(2.0, ge=0, description="0: cross-entropy; the larger, the less known clips count")
+
+
+class BceConfig(Loss):
+    """Binary cross-entropy of each class by itself, for clips that keep several labels (``data.multi_label=keep``)."""
+
+    name: Literal["bce"]
+
+
+LossConfig = Annotated[CrossEntropyConfig | FocalConfig | BceConfig, Field(discriminator="name")]
 
 
 class OptimizerConfig(Section):
@@ -42,7 +66,7 @@ class TrainerConfig(Section):
     """How a run is carried out."""
 
     select: Literal["best", "last"] = Field(
-        "best", description="weights that are tested: best val macro-F1, or the last epoch's"
+        "best", description="weights that are tested: best val macro-F1 (of several labels: mAP), or the last epoch's"
     )
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a higher val macro-F1; null: never"

@@ -25,6 +25,10 @@ class DiagnoseConfig(Section):
     budget_minutes: float = Field(
         10.0, gt=0, description="time for retraining; what does not fit is listed as not run [min]"
     )
+    yamnet: str | None = Field(
+        None,
+        description="file of YAMNet's weights: a frozen embedding that features are held against; null: the downloaded one",
+    )
 
 
 class FetchConfig(Section):

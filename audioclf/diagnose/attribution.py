@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audioclf.diagnose.diagnosis import Step
-from audioclf.diagnose.repair import Repair, repaired
+from audioclf.diagnose.repair import Repair, changed
 from audioclf.diagnose.scale import lr_for
 from audioclf.diagnose.trial import Recipe, Trial, bootstrap
 from audioclf.diagnose.verdict import Gap, Verdict
@@ -29,8 +29,11 @@ MOST = 3  # repairs that are combined: 2^n trials
 Shares = dict[str, tuple[float, tuple[float, float]]]
 """Cause: its gain in macro-F1, and the interval."""
 
+Combinations = dict[frozenset[str], Trial]
+"""The trial with each set of repairs made, the empty one included."""
 
-def attribute(lab: Lab, convicted: Sequence[Verdict]) -> tuple[Shares, Trial | None]:
+
+def attribute(lab: Lab, convicted: Sequence[Verdict]) -> tuple[Shares, Combinations]:
     """Divides the gain of all repairs of the run's setting among them.
 
     Args:
@@ -39,7 +42,7 @@ def attribute(lab: Lab, convicted: Sequence[Verdict]) -> tuple[Shares, Trial | N
             more than :data:`MOST` those with the smallest shares.
 
     Returns:
-        Each repair's gain, and the trial with all of them; nothing where there is no repair.
+        Each repair's gain, and the trial of each combination; nothing where there is no repair.
 
     Raises:
         OutOfTime: the combinations do not fit into the budget.
@@ -47,14 +50,13 @@ def attribute(lab: Lab, convicted: Sequence[Verdict]) -> tuple[Shares, Trial | N
     repairs = {v.cause: v.numbers["repair"] for v in convicted if v.numbers.get("repair")}
     repairs = dict(list(repairs.items())[:MOST])
     if not repairs:
-        return {}, None
-    draws: dict[frozenset[str], FloatArray] = {}
-    whole = lab.as_long
+        return {}, {}
+    trials: Combinations = {}
     for size in range(len(repairs) + 1):
         for causes in itertools.combinations(repairs, size):
-            whole = _trial(lab, convicted, repairs, causes)
-            draws[frozenset(causes)] = bootstrap(whole)
-    return {cause: _interval(_shapley(cause, list(repairs), draws)) for cause in repairs}, whole
+            trials[frozenset(causes)] = _trial(lab, convicted, repairs, causes)
+    draws = {causes: bootstrap(trial) for causes, trial in trials.items()}
+    return {cause: _interval(_shapley(cause, list(repairs), draws)) for cause in repairs}, trials
 
 
 def together(lab: Lab, repairs: Sequence[Repair]) -> dict[str, Any]:
@@ -75,36 +77,40 @@ def waterfall(gap: Gap, convicted: Sequence[Verdict], shares: Shares, titles: Ma
         convicted: the causes, in the order of their steps.
         shares: of :func:`attribute`; causes that are not in it have their own effect.
         titles: of the causes.
+
+    Causes of the data were tried alone and not in every combination: where all causes together would return more than
+    the best that was reached, all are shortened alike.
     """
     steps = [
         Step("guessing", gap.chance, None, "level"),
         Step("this run" if gap.test <= gap.base else "this run, out of fold", gap.observed, None, "level"),
     ]
-    reached = gap.observed
-    for verdict in convicted:
-        found = verdict.numbers.get("effect")
-        if verdict.cause in shares:
-            gain, interval = shares[verdict.cause]
-        elif found:
-            gain, interval = found["gain"], (found["low"], found["high"])
-        else:
-            continue
-        steps.append(Step(f"mended: {titles[verdict.cause]}", gain, interval, "gain", verdict.cause))
-        reached += gain
-    if gap.reference - reached > 0:
-        steps.append(Step("not explained", gap.reference - reached, None, "rest"))
-    best = max(gap.reference, reached)
-    steps.append(Step("best probe" if best <= gap.probe else "best reached", best, None, "level"))
+    gains = {v.cause: shares[v.cause] if v.cause in shares else _alone(v) for v in convicted}
+    found = {cause: gain for cause, gain in gains.items() if gain is not None}
+    total = sum(gain for gain, _ in found.values())
+    shorter = min(1.0, gap.size / total) if total > 0 else 1.0
+    for cause, (gain, (low, high)) in found.items():
+        interval = (shorter * low, shorter * high)
+        steps.append(Step(f"mended: {titles[cause]}", shorter * gain, interval, "gain", cause))
+    rest = gap.size - shorter * total
+    if rest > 1e-9:
+        steps.append(Step("not explained", rest, None, "rest"))
+    steps.append(Step("best probe" if gap.reference <= gap.probe else "best reached", gap.reference, None, "level"))
     return steps
+
+
+def _alone(verdict: Verdict) -> tuple[float, tuple[float, float]] | None:
+    found = verdict.numbers.get("effect")
+    return (found["gain"], (found["low"], found["high"])) if found else None
 
 
 def _trial(lab: Lab, convicted: Sequence[Verdict], repairs: Mapping[str, Repair], causes: Sequence[str]) -> Trial:
     if not causes:
-        return lab.base if all("epochs" in repair for repair in repairs.values()) else lab.as_long
+        return lab.base if all("epochs" in repair for repair in repairs.values()) else lab.trial(lab.unchanged)
     if len(causes) == 1:
         verdict = next(v for v in convicted if v.cause == causes[0])
         return lab.trials[verdict.numbers["effect"]["trials"][1]]
-    return repaired(lab, "with_" + "_and_".join(causes), together(lab, [repairs[cause] for cause in causes]))
+    return lab.trial(changed(lab, "with_" + "_and_".join(causes), together(lab, [repairs[cause] for cause in causes])))
 
 
 def _shapley(cause: str, causes: Sequence[str], draws: Mapping[frozenset[str], FloatArray]) -> FloatArray:

@@ -13,6 +13,8 @@ from audioclf.config import Config
 from audioclf.runs.identity import short
 
 GROUPS = ("data", "features", "model", "loss")
+NOT_TYPED = ("marks", "retrain", "search.study", "search.trial", "search.name", "launcher", "fetch.enabled")
+"""Keys that a sweep or a search sets for its runs."""
 BARE = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z/.][A-Za-z0-9_./-]*", re.IGNORECASE)
 """Texts that Hydra's grammar takes without quotes, and that are no number or word of its own."""
 
@@ -32,7 +34,7 @@ def overrides_of(config: Config) -> list[str]:
         word for group, word in zip(GROUPS, choices, strict=True) if defaults[group]["name"] != content[group]["name"]
     ]
     found = dict(_flat(content))
-    for key in ("marks", "retrain", "search.study", "search.trial", "search.name", "launcher"):
+    for key in NOT_TYPED:
         found.pop(key, None)
     changed = [f"{key}={hydra_value(value)}" for key, value in found.items() if plain.get(key, _MISSING) != value]
     paths = [f"{key}={hydra_value(found[key])}" for key in ("data.csv", "data.root") if found.get(key) is not None]

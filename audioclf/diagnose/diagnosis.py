@@ -80,10 +80,36 @@ class Diagnosis:
         return [verdict for verdict in self.verdicts if verdict.convicted]
 
     @property
+    def symptoms(self) -> list[Verdict]:
+        """What is seen and is no cause."""
+        return [v for v in self.verdicts if v.status == "undetermined" and v.numbers.get("symptom")]
+
+    @property
     def unmentioned(self) -> list[Verdict]:
         """The causes of which a bare record says nothing: all that is known of them is what is missing."""
         undetermined = [v for v in self.verdicts if v.status == "undetermined" and self.gap is None]
         return [v for v in undetermined if v.evidence and all(said.startswith(WITHOUT) for said in v.evidence)]
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Diagnosis:
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            KeyError, TypeError: it is of another layout.
+        """
+        if content["schema"] != SCHEMA:
+            raise KeyError("schema")
+        fields = {
+            key: content[key]
+            for key in ("run", "summary", "healthy", "command", "seconds", "facts", "titles", "repair")
+        }
+        return cls(
+            **fields,
+            verdicts=[Verdict(**one) for one in content["verdicts"]],
+            gap=None if content["gap"] is None else Gap(**content["gap"]),
+            steps=[Step(**one) for one in content["steps"]],
+            not_run=[NotRun(**one) for one in content["not_run"]],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``diagnosis.json``."""

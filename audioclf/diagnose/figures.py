@@ -23,7 +23,6 @@ from audioclf.compare.figures import (
     LONGEST_NAME,
     MOST_BARS,
     MUTED,
-    PAPER,
     RULE,
     STYLE,
     WIDTH,
@@ -51,10 +50,13 @@ def draw(diagnosis: Diagnosis, lab: Lab | None = None) -> list[Drawing]:
 
     Args:
         diagnosis: what was concluded.
-        lab: the run it is about; without it only the waterfall can be drawn.
+        lab: the run it is about; without it there are the waterfall, and the confusions that a record holds.
     """
     with matplotlib.rc_context(STYLE):
         made = [waterfall(diagnosis.steps)]
+        if lab is None and diagnosis.facts.get("confusion"):
+            counts, where = np.asarray(diagnosis.facts["confusion"]), diagnosis.facts["split"]
+            made.append(confusions(counts, diagnosis.facts["classes"], f"Confusions on {where}"))
         if lab is not None:
             targets, logits = read_test(lab)
             made += [
@@ -102,7 +104,8 @@ def waterfall(steps: list[Step]) -> Drawing | None:
         if row:
             axes.vlines(at, row - 0.71, row - 0.29, color=MUTED, linewidth=0.6)
         sign = "+" if not level and step.value > 0 else ""
-        axes.text(right + 0.015, row, f"{sign}{f1_text(step.value)}", va="center", color=INK, size=8)
+        fell = f", below {steps[row - 1].name}" if level and row and step.value < at - 0.005 else ""
+        axes.text(right + 0.015, row, f"{sign}{f1_text(step.value)}{fell}", va="center", color=INK, size=8)
         at = end
     axes.set_yticks(range(len(steps)), [_wrapped(step.name) for step in steps])
     axes.set(xlim=(0, 1.08), ylim=(len(steps) - 0.5, -0.5), xlabel="macro-F1")
@@ -143,9 +146,6 @@ def _loss(axes: Axes, losses: list[float], num_classes: int) -> None:
     """The loss panel: its scale, and the loss of guessing."""
     guess = math.log(num_classes)
     axes.axhline(guess, color=MUTED, linewidth=0.8)
-    style: Any = {"color": MUTED, "size": 7, "ha": "right", "va": "bottom", "transform": axes.get_yaxis_transform()}
-    behind = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4}
-    axes.text(1, guess, f"guessing: ln {num_classes} = {guess:.2f}", bbox=behind, **style)
     finite = [loss for loss in losses if math.isfinite(loss) and loss > 0]
     if finite and max(finite) / min(finite) > LOG_LOSS_FROM:
         axes.set_yscale("log")
@@ -153,7 +153,8 @@ def _loss(axes: Axes, losses: list[float], num_classes: int) -> None:
         axes.yaxis.set_minor_formatter("")
     else:
         axes.set_ylim(bottom=0)
-    axes.set(title="loss", xlabel="epoch")
+    axes.set(title="loss", xlabel="epoch")  # the line is named above: within the panel a curve would run through it
+    axes.set_title(f"— guessing: ln {num_classes} = {guess:.2f}", loc="right", color=MUTED, size=7.5)
 
 
 def confusion(targets: IntArray, logits: FloatArray, classes: list[str]) -> Drawing | None:

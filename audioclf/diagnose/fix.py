@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.table import Table
 
+from audioclf import __version__
 from audioclf.compose import load_config
 from audioclf.config import SPLITS, Config
 from audioclf.console import console
 from audioclf.diagnose.command import overrides_of
 from audioclf.diagnose.diagnosis import Diagnosis
-from audioclf.diagnose.lab import Run
+from audioclf.diagnose.run import Run
 from audioclf.diagnose.trial import paired
 from audioclf.diagnose.verdict import Numbers
+from audioclf.files import write_text
 from audioclf.runs.identity import run_name
 from audioclf.training.fit import Run as Trained
 from audioclf.training.fit import fit
@@ -39,7 +42,7 @@ class Fixed:
 
 
 def fix(run: Run, diagnosis: Diagnosis) -> Fixed | None:
-    """Trains the repaired run beside the diagnosed one, as ``diagnosis.command`` would.
+    """Trains the repaired run beside the diagnosed one, as ``diagnosis.command`` would; writes ``diagnosis/fixed.json``.
 
     Returns:
         Both; None where no change of settings was proposed.
@@ -48,7 +51,26 @@ def fix(run: Run, diagnosis: Diagnosis) -> Fixed | None:
         return None
     config = repaired_config(run.config, diagnosis.repair)
     after = fit(config, run.folder.path.absolute().parent / run_name(config))
-    return Fixed(run, after, _compared(run.folder.path, after.folder, run.result))
+    fixed = Fixed(run, after, _compared(run.folder.path, after.folder, run.result))
+    content = {
+        "run": after.folder.name,
+        "repair": diagnosis.repair,
+        "f1_macro": {split: [result[split]["f1_macro"] for result in (run.result, after.result)] for split in SPLITS},
+        "test": fixed.test,
+    }
+    write_text(run.folder.path / "diagnosis" / "fixed.json", json.dumps(content, indent=2) + "\n")
+    return fixed
+
+
+def diagnosed(run: Run) -> Diagnosis | None:
+    """An earlier diagnosis of the very run by the same version, which need not be made again before it is mended."""
+    try:
+        content = json.loads((run.folder.path / "diagnosis.json").read_text(encoding="utf-8"))
+        found = Diagnosis.from_dict(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    same = found.facts.get("identity") == run.result["identity"] and found.facts.get("version") == __version__
+    return found if same and not found.not_run else None
 
 
 def repaired_config(config: Config, repair: list[str]) -> Config:
@@ -74,6 +96,7 @@ def print_fixed(fixed: Fixed) -> None:
         markup=False,
     )
     console.print(f"written to {fixed.after.folder}", markup=False, soft_wrap=True)
+    console.print(f"what is left: python -m audioclf diagnose {fixed.after.folder}", markup=False, soft_wrap=True)
 
 
 def _compared(before: Path, after: Path, result: Any) -> Numbers:

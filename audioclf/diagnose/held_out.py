@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 
 from audioclf.data import epoch_seed
-from audioclf.diagnose.lab import Lab, OutOfTime
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.reference import classifier
-from audioclf.diagnose.trial import Trial, effect, folds_of, predict, train_once
+from audioclf.diagnose.repair import Repair
+from audioclf.diagnose.trial import Recipe, Trial, effect, folds_of, predict, train_once
 from audioclf.diagnose.verdict import Numbers
 from audioclf.training.scores import FloatArray, IntArray
 
@@ -29,7 +30,7 @@ def score_test(
     learner: Learner = "network",
     folds: int = 1,
     repeats: int = 1,
-    balanced: bool = False,
+    overrides: Repair | None = None,
 ) -> Trial:
     """Trains on some of all clips and scores test, each recording of it by a model that has not seen it.
 
@@ -41,7 +42,7 @@ def score_test(
         learner: what is trained.
         folds: parts that test is cut into, by recordings; more where test shares many with the other splits.
         repeats: trainings with other seeds; each scores all of test.
-        balanced: whether each class is drawn equally often (of a network; a probe is always balanced).
+        overrides: what is changed of the run's setting (of a network).
 
     Returns:
         A trial of the test clips, one repeat after another, so that an interval over recordings draws all repeats of
@@ -52,7 +53,7 @@ def score_test(
     """
     if name in lab.trials:
         return lab.trials[name]
-    whole, test = lab.whole, lab.test
+    whole, test, config = lab.whole, lab.test, Recipe(name, overrides or {}).config(lab.config)
     groups, places = np.asarray(whole.groups), np.flatnonzero(np.asarray(whole.split) == "test")
     rest = ~np.isin(np.arange(len(whole)), places)
     if np.isin(groups[rest], groups[places]).mean() >= HIDDEN:  # leaks: leave out a part of the rest at a time
@@ -60,9 +61,7 @@ def score_test(
     fold = folds_of(test, folds) if folds > 1 else np.zeros(len(test), dtype=np.int64)
     if learner == "network":
         steps = lab.config.epochs * -(-int(allowed.sum()) // lab.config.batch_size)
-        cost = repeats * folds * steps * lab.step_s
-        if cost > lab.left_s:
-            raise OutOfTime(f"{name} takes about {cost:.0f} s, {max(lab.left_s, 0):.0f} s are left")
+        lab.afford(name, repeats * folds * steps * lab.step_s)
     logits = np.zeros((repeats, len(test), whole.num_classes))
     for repeat in range(repeats):
         for number in sorted(set(fold.tolist())):
@@ -72,7 +71,7 @@ def score_test(
                 continue
             if learner == "network":
                 seed = epoch_seed(lab.config.seed, 2_000_000 + 1000 * repeat + number) % 2**31
-                module = train_once(lab.config, whole, inside, whole.targets, seed, balanced)
+                module = train_once(config, whole, inside, whole.targets, seed)
                 logits[repeat, here] = predict(module, test.features[here])
             else:
                 columns = lab.probe_columns("pooled", whole)
@@ -82,7 +81,7 @@ def score_test(
     return lab.keep(Trial(name, repeated, np.tile(fold, repeats), found))
 
 
-def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> Numbers:
+def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int, level: float) -> Numbers:
     """What more clips would give: trains with clips of val and test that are lent to the training split, and without.
 
     Args:
@@ -91,6 +90,7 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
         lent: clips of ``lab.whole`` that are lent, bool ``[N]``.
         folds: parts of test; each is scored with the others lent.
         repeats: of the network.
+        level: of the interval: the surer of two effects is taken.
 
     Returns:
         ``effect`` on test, by the run's setting or by the cheap probe, whichever shows it more surely; ``learner``:
@@ -102,7 +102,7 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
         turns = repeats if learner == "network" else 1
         before = score_test(lab, f"test_from_train_{learner}_{turns}", train, learner=learner, repeats=turns)
         after = score_test(lab, f"{name}_{learner}", train | lent, learner=learner, folds=folds, repeats=turns)
-        found[learner] = effect(before, after)
+        found[learner] = effect(before, after, level)
     best = max(LEARNERS, key=lambda learner: found[learner]["low"])
     return {"effect": found[best], "learner": LEARNERS[best]}
 
@@ -110,14 +110,6 @@ def lend(lab: Lab, name: str, lent: np.ndarray, *, folds: int, repeats: int) -> 
 def in_split(lab: Lab, *names: str) -> np.ndarray:
     """Which clips of ``lab.whole`` are in a split, bool ``[N]``."""
     return np.isin(lab.whole.split, names)
-
-
-def sizes(pool: Pool, splits: tuple[str, ...] = ("train",)) -> tuple[IntArray, IntArray]:
-    """Clips and recordings of each class in some splits of a pool, ``[K]`` each."""
-    here = pool.take(np.isin(pool.split, splits))
-    pairs = {(int(target), group) for target, group in zip(here.targets, here.groups, strict=True)}
-    known = np.array([target for target, _ in pairs], dtype=np.int64)
-    return here.counts(), np.bincount(known, minlength=pool.num_classes).astype(np.int64)
 
 
 def read(columns: FloatArray, targets: IntArray, others: FloatArray, pool: Pool) -> FloatArray:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import functools
+import math
 import pickle
+import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 from audioclf.audio.decode import AudioError
 from audioclf.audio.store import CANONICAL_RATE, from_pcm, read_pcm
 from audioclf.clips.clip import Clip
-from audioclf.compose import parse_overrides
-from audioclf.config import Config, MelConfig, WaveformConfig, check_paths, parse_config
+from audioclf.config import MelConfig, WaveformConfig, YamnetConfig
 from audioclf.data import AudioDataModule
 from audioclf.diagnose import reference
 from audioclf.diagnose.levels import Heard, hear
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.repair import BRIEF, LONG
-from audioclf.diagnose.trial import Recipe, Trial, folds_of, train_once, train_trial
+from audioclf.diagnose.run import TRAIN_AGAIN, Run
+from audioclf.diagnose.trial import BASE, Recipe, Trial, effect, folds_of, joined, train_once, train_trial
 from audioclf.diagnose.twins import recordings, twins
-from audioclf.diagnose.verdict import Gap
+from audioclf.diagnose.verdict import Gap, Numbers, limits_of
 from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.extract import extract
@@ -36,91 +38,21 @@ from audioclf.features.frontend import front_end_settings
 from audioclf.features.mel import shown_as
 from audioclf.features.store import FeatureStore
 from audioclf.files import replacing
-from audioclf.runs.folder import LAYOUT, RunFolder
 from audioclf.training.fit import data_module
 from audioclf.training.module import ClassifierModule
 from audioclf.training.scores import FloatArray, IntArray
+from audioclf.weights import is_at_hand
 
 MOST_CLIPS = 2000  # of a pool: whole recordings are drawn from larger data
 MOST_FOLDS, FEWEST_FOLDS = 4, 2
-BASE = "base"  # the trial of the run's own setting
-PLANNED = 12  # trials that must fit into the budget
+PLANNED = 8  # trials that must fit into the budget
+WEIGHT_S, FLOP_S = 4e-9, 1e-10
+"""Seconds of a training step for each weight (Adam's state is read and written) and each multiplication, on two cores."""
+SEEDS = 2  # of a repair that would convict
 
 
 class OutOfTime(Exception):
     """A trial would not end within the budget; the text says what it would have taken."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run, read back.
-
-    Attributes:
-        folder: where it lies.
-        config: its resolved configuration.
-        result: ``result.json``.
-        metrics: the rows of ``metrics.csv``.
-    """
-
-    folder: RunFolder
-    config: Config
-    result: Mapping[str, Any]
-    metrics: list[dict[str, float]]
-
-
-TRAIN_AGAIN = "train the run again: the same `python train.py ...` with retrain=true"
-
-ELSEWHERE = (
-    "data.root",
-    "data.csv",
-    "data.audio_dir",
-    "data.class_labels",
-    "diagnose.",
-    "paths.",
-    "trainer.accelerator",
-)
-"""Keys that may be given anew: none of them can change the run's numbers."""
-
-
-def read_run(folder: Path, overrides: Sequence[str] = ()) -> Run:
-    """Reads a finished run.
-
-    Args:
-        folder: of the run.
-        overrides: what is elsewhere now, or is about diagnosing (:data:`ELSEWHERE`), e.g. ``["data.root=DIR"]``.
-
-    Raises:
-        UserError: no run, not finished, written by another version, or an override that would make it another run.
-    """
-    place = RunFolder(folder)
-    result = place.read_result()
-    if result is None:
-        begun = (folder / "environment.json").exists()
-        raise UserError(
-            f"{folder}: " + ("the run is not finished" if begun else "no run in it; expected a run's folder"),
-            "the same `python train.py ...` command finishes it" if begun else "outputs/ has the runs",
-        )
-    if result.get("layout") != LAYOUT:
-        raise UserError(f"{folder}: result.json has layout {result.get('layout')}, expected {LAYOUT}", TRAIN_AGAIN)
-    try:
-        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}/config.yaml: cannot be read: {error}", TRAIN_AGAIN) from error
-    for override in parse_overrides(overrides):
-        key = override.key_or_group
-        if not key.startswith(ELSEWHERE):
-            raise UserError(
-                f"{override.input_line}: would be another run; expected one of {', '.join(ELSEWHERE)}",
-                "`python train.py` trains it, and then it can be diagnosed",
-            )
-        *sections, leaf = key.split(".")
-        part = content
-        for section in sections:
-            part = part.setdefault(section, {})
-        part[leaf] = override.value()
-    config = parse_config(content)
-    check_paths(config)
-    return Run(place, config, result, place.read_metrics())
 
 
 class Lab:
@@ -134,8 +66,9 @@ class Lab:
     def __init__(self, run: Run, budget_s: float) -> None:
         self.run, self.config, self.budget_s = run, run.config, budget_s
         self.started = time.monotonic()
-        self.folder = run.folder.path / "diagnosis"
+        self.folder = run.folder.path / "diagnosis.unfinished"
         self.trials: dict[str, Trial] = {}
+        self.tell: Callable[[str], None] = lambda said: None  # what is being done, for a progress bar
         self.columns: dict[str, list[Any]] = {}
         _ = self.predictions, self.module  # whatever is damaged is said before the long work
         self.data: AudioDataModule = data_module(run.config)
@@ -205,6 +138,20 @@ class Lab:
         """Train, val and test in one pool, grouped by :attr:`recordings`; for what asks how much the data can give."""
         return replace(self.everything, groups=self.recordings)
 
+    @functools.cached_property
+    def sizes(self) -> tuple[IntArray, IntArray]:
+        """Training clips and training recordings of each class ``[K]``, of all data, thinned or not."""
+        if self.passes > 1:
+            train = self.data.splits.train
+            labels, groups = [clip.label for clip in train], [clip.group for clip in train]
+        else:
+            chosen = [i for i, split in enumerate(self.whole.split) if split == "train"]
+            labels = [self.whole.clips[i].label for i in chosen]
+            groups = [self.whole.groups[i] for i in chosen]
+        clips, pairs = Counter(labels), Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+        found = np.array([[n[label] for label in self.data.classes] for n in (clips, pairs)], dtype=np.int64)
+        return found[0], found[1]
+
     def samples(self, clip: Clip) -> FloatArray | None:
         """A clip's samples ``[n]`` at the audio store's rate (44,100 Hz), in [-1, 1]; None where its file is gone."""
         try:
@@ -273,17 +220,38 @@ class Lab:
     def cost_s(self, epochs: int, batch_size: int | None = None, folds: int | None = None) -> float:
         """Seconds that a trial takes, estimated."""
         folds = folds or self.fold_count
-        steps = epochs * -(-len(self.pool) * (folds - 1) // folds // (batch_size or self.config.batch_size))
-        return steps * folds * self.step_s
+        clips = self.passes * len(self.pool) * (folds - 1) / folds
+        return epochs * math.ceil(clips / (batch_size or self.config.batch_size)) * folds * self.step_s
+
+    @functools.cached_property
+    def passes(self) -> float:
+        """Over the clips in an epoch of a trial: more than one where they were thinned, so that as many steps are taken."""
+        return sum(len(part) for part in self.data.splits.parts().values()) / len(self.everything)
 
     @functools.cached_property
     def fold_count(self) -> int:
-        """As many folds, up to :data:`MOST_FOLDS`, as let :data:`PLANNED` trials end in time."""
+        """As many folds, up to :data:`MOST_FOLDS`, as let :data:`PLANNED` trials end in time.
+
+        By a count of operations, not by the clock: a busy machine must not give another answer.
+        """
         most = min(MOST_FOLDS, len(set(self.pool.groups)))
+        epochs, batches = (
+            max(self.brief, min(self.config.epochs, LONG)),
+            self.passes * len(self.pool) / self.config.batch_size,
+        )
         for folds in range(most, FEWEST_FOLDS, -1):
-            if PLANNED * self.cost_s(max(self.brief, min(self.config.epochs, LONG)), folds=folds) <= self.budget_s:
+            if PLANNED * epochs * batches * (folds - 1) * self.step_cost_s <= self.budget_s:
                 return folds
         return FEWEST_FOLDS
+
+    @functools.cached_property
+    def step_cost_s(self) -> float:
+        """Seconds of one training step of the run's setting on a machine of two cores: the same on every machine."""
+        batch = self.pool.features[: self.config.batch_size]
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            self.module(batch)
+        weights = sum(weight.numel() for weight in self.module.parameters())
+        return float(WEIGHT_S * weights + 3 * FLOP_S * counter.get_total_flops())  # backward takes twice the forward's
 
     @property
     def left_s(self) -> float:
@@ -297,12 +265,53 @@ class Lab:
             OutOfTime: it would not end within the budget.
         """
         if recipe.name not in self.trials:
-            changed = recipe.config(self.config)
-            cost = self.cost_s(changed.epochs, changed.batch_size)
-            if cost > self.left_s and recipe.name != BASE:  # without it nothing can be said
-                raise OutOfTime(f"{recipe.name} takes about {cost:.0f} s, {max(self.left_s, 0):.0f} s are left")
-            self.keep(train_trial(recipe, self.config, self.pool, self.fold))
+            if recipe.name != BASE:  # without it nothing can be said
+                changed = recipe.config(self.config)
+                self.afford(recipe.name, self.cost_s(changed.epochs, changed.batch_size))
+            self.keep(self.train(recipe, self.pool))
         return self.trials[recipe.name]
+
+    def train(self, recipe: Recipe, pool: Pool) -> Trial:
+        """Trains a recipe on :attr:`pool`, or on the same clips with other features; keeps nothing."""
+
+        def advance(share: float) -> None:
+            self.tell(f"{recipe.name} {share:.0%}")
+
+        return train_trial(recipe, self.config, pool, self.fold, advance, self.passes)
+
+    def afford(self, name: str, cost_s: float) -> None:
+        """Asks for time.
+
+        Raises:
+            OutOfTime: there is not so much left.
+        """
+        if cost_s > self.left_s:
+            raise OutOfTime(f"{name} takes about {cost_s:.0f} s, {max(self.left_s, 0):.0f} s are left")
+
+    def compare(self, before: Recipe, after: Recipe) -> Numbers:
+        """The effect of a change, paired over clips and folds; what would convict is trained again with other seeds.
+
+        Returns:
+            What :func:`~audioclf.diagnose.trial.effect` gives, of :data:`SEEDS` seeds together where ``seeds`` says so.
+
+        Raises:
+            OutOfTime: the first trainings would not end within the budget; that the others would not costs ``seeds``.
+        """
+        found = effect(self.trial(before), self.trial(after))
+        if not (found["gain"] >= limits_of("all")["least_gain"] and found["low"] > 0):
+            return found
+        try:
+            return effect(self.seeds(before), self.seeds(after)) | {"seeds": SEEDS}
+        except OutOfTime:
+            return found
+
+    def seeds(self, recipe: Recipe) -> Trial:
+        """The trials of a recipe with :data:`SEEDS` seeds, as one."""
+        name = f"{recipe.name}_{SEEDS}_seeds"
+        if name not in self.trials:
+            others = [replace(recipe, name=f"{recipe.name}_seed{n}", seed=n) for n in range(1, SEEDS)]
+            self.keep(joined(name, [self.trial(one) for one in (recipe, *others)]))
+        return self.trials[name]
 
     @property
     def base(self) -> Trial:
@@ -320,17 +329,17 @@ class Lab:
         return min(LONG, -(-BRIEF * self.config.batch_size // len(self.pool)))
 
     @property
-    def as_long(self) -> Trial:
+    def unchanged(self) -> Recipe:
         """The run's own setting for :attr:`epochs`: what interventions of that length are compared with."""
         if self.epochs == self.config.epochs:
-            return self.base
-        return self.trial(Recipe("as_long", {"epochs": self.epochs}))
+            return Recipe(BASE)
+        return Recipe("as_long", {"epochs": self.epochs})
 
     def cheap(self, kind: str, pool: Pool | None = None) -> Trial:
         """A cheap probe, out of fold.
 
         Args:
-            kind: ``"pooled"`` (statistics over time of the run's features), ``"flat"`` (the features as the network
+            kind: ``"embedding"`` (of :attr:`embedding`), ``"pooled"`` (statistics over time of the run's features), ``"flat"`` (the features as the network
                 sees them) or ``"audio"`` (the same statistics of a fixed mel-spectrogram of the audio, whatever
                 the run's features are).
             pool: :attr:`pool` (None), or :attr:`whole`.
@@ -345,6 +354,9 @@ class Lab:
     def probe_columns(self, kind: str, pool: Pool) -> FloatArray:
         """What a cheap probe reads of some clips ``[N, D]``."""
         own = self.config.features
+        if kind == "embedding":
+            assert self.embedding is not None
+            return reference.pooled(self._features(self.embedding, pool), self.embedding.axes)
         if kind == "audio" or isinstance(own, WaveformConfig):  # no cheap probe reads a waveform
             plain = self.plain_features(pool)
             return reference.flattened(plain) if kind == "flat" else reference.pooled(plain)
@@ -361,14 +373,21 @@ class Lab:
 
     def plain_features(self, pool: Pool) -> torch.Tensor:
         """The default mel-spectrogram (64 bands, 22,050 Hz, 5 s, dB) of some clips, whatever the run's features are."""
-        config = MelConfig.model_validate({"name": "mel"})
+        return self._features(MelConfig.model_validate({"name": "mel"}), pool)
+
+    @functools.cached_property
+    def embedding(self) -> YamnetConfig | None:
+        """A frozen embedding that the features are held against; None where its weights are not at hand."""
+        found = YamnetConfig.model_validate({"name": "yamnet"})
+        if self.config.diagnose.yamnet is not None:
+            found = found.model_copy(update={"weights": self.config.diagnose.yamnet})
+        return found if is_at_hand(found.weights, found.sha256) else None
+
+    def _features(self, config: MelConfig | YamnetConfig, pool: Pool) -> torch.Tensor:
+        """Features of some clips by a front-end of audio ``[N, *shape]``, extracted once."""
         front_end = build_front_end(config)
-        store = FeatureStore(
-            self.data.cache / "features",
-            front_end_settings(config, front_end.version),
-            front_end.output_shape,
-            config.storage,
-        )
+        settings = front_end_settings(config, front_end.version)
+        store = FeatureStore(self.data.cache / "features", settings, front_end.output_shape, config.storage)
         assert self.data.prepared is not None
         sha256s = [str(self.data.prepared.rows[clip].sha256) for clip in pool.clips]
         keys = {sha: self.data.prepared.rows[clip].key for sha, clip in zip(sha256s, pool.clips, strict=True)}
@@ -402,6 +421,12 @@ class Lab:
         columns = {"clip": pool.ids, "split": pool.split, "label": [c.label for c in pool.clips], **self.columns}
         with replacing(self.folder / "clips.parquet") as file:
             pq.write_table(pa.table(columns), file)
+
+    def publish(self) -> None:
+        """Puts what was written into the place of an earlier diagnosis', which was there until now."""
+        place = self.run.folder.path / "diagnosis"
+        shutil.rmtree(place, ignore_errors=True)
+        self.folder = self.folder.replace(place)
 
     def keep(self, trial: Trial) -> Trial:
         """Writes a trial down under its name, so that what is concluded from it can be computed again."""

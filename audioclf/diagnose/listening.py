@@ -30,14 +30,14 @@ class Mistake:
         clip: which.
         taken_for: the predicted class.
         sure: probability of that class.
-        right: probability of the clip's own class.
-        features: its spectrogram ``[bands, frames]``, as the model saw it where it sees spectrograms.
+            loss=float(-right[i]),
+            features=shown[place],
     """
 
     clip: Clip
     taken_for: str
     sure: float
-    right: float
+    loss: float
     features: torch.Tensor
 
 
@@ -57,7 +57,7 @@ def worst_mistakes(lab: Lab, most: int) -> list[Mistake]:
             clip=pool.clips[i],
             taken_for=pool.classes[predicted[i]],
             sure=float(np.exp(chances[i].max())),
-            right=float(np.exp(right[i])),
+            loss=float(-right[i]),
             features=shown[place],
         )
         for place, i in enumerate(wrong)
@@ -82,14 +82,14 @@ def spectrograms(features: Sequence[torch.Tensor]) -> list[bytes | None]:
 
 
 def sound(lab: Lab, clip: Clip) -> bytes | None:
-    """The part of a clip that the model sees, as FLAC: 16-bit mono, 22,050 Hz, at most 8 s; None where its file is gone."""
+    """The part of a clip that the model sees, as MP3: mono, 22,050 Hz, at most 8 s; None where its file is gone."""
     samples = lab.samples(clip)
     if samples is None or not len(samples):
         return None
     heard = seen_part(samples, lab.rate, lab.config.features)
     heard = soxr.resample(heard, lab.rate, RATE, quality="HQ")[: int(LONGEST_S * RATE)]
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(heard, -1, 1), RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, np.clip(heard, -1, 1), RATE, format="MP3", subtype="MPEG_LAYER_III")
     return buffer.getvalue()
 
 

@@ -141,7 +141,7 @@ def found_injected(lab: Lab, kind: str) -> float:
         where = rng.permutation(len(pool))[: max(1, round(INJECTED * len(pool)))]
         labels = pool.targets.copy()
         labels[where] = (labels[where] + rng.integers(1, classes, len(where))) % classes
-        trial = reference.score_probe("injected", columns, pool, lab.fold, labels)
+        trial = lab.keep(reference.score_probe(f"injected_{seed + 1}", columns, pool, lab.fold, labels))
         low = ranks(trial.logits, labels) >= classes / 2
         flipped = np.isin(np.arange(len(pool)), where)
         lifts.append(low[flipped].mean() - low[~flipped].mean())

@@ -1,7 +1,6 @@
 "use strict";
-(() => {
-  const button = document.getElementById("copy"), command = document.getElementById("command");
-  if (!button) return;
+for (const button of document.querySelectorAll(".line button")) {
+  const command = button.previousElementSibling;
   button.hidden = false;
   button.addEventListener("click", async () => {
     try {
@@ -13,4 +12,4 @@
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
-})();
+}

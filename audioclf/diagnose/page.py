@@ -1,6 +1,6 @@
 """``diagnosis.html``: the verdict, its evidence and what to look at and listen to, in one file that loads nothing.
 
-The page can be read without its script, which only copies the command. Whatever comes from data is escaped, and the
+The page can be read without its script, which only copies commands. Whatever comes from data is escaped, and the
 policy in the page's head lets no other script run than the one whose hash it names.
 """
 
@@ -30,10 +30,31 @@ from audioclf.runs.folder import finite
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
 
-MISTAKES = 10
+MISTAKES = 9  # rows of three
 SUSPECTS = 30
 MOST_SOUND = 4_000_000  # characters of sound in a page
 HERE = Path(__file__).parent
+NAMES = {
+    "f1_macro": "macro-F1",
+    "f1_weighted": "weighted F1",
+    "f1_by_class": "F1 of each class",
+    "interval": "95 % interval",
+    "chance": "guessing",
+    "majority": "always the most frequent class",
+    "stratified": "by the classes' shares",
+    "permutation": "these predictions, shuffled",
+    "permutation_p": "share of shuffles that score as much",
+    "drawn": "rows behind interval and guessing",
+    "num_classes": "number of classes",
+    "train_loss": "train loss by epoch",
+}
+"""Facts in words, where their names are none."""
+ELSEWHERE = ("confusion", "to_get_it")
+"""Facts that the page shows in a place of their own."""
+OF_RUNS = """<dt>out of fold</dt><dd>Train and val clips are cut into folds by recording, and each clip is scored by a model that was trained without its fold.</dd>
+<dt>best probe</dt><dd>A support vector machine on simple statistics of the same features, on the same folds: what a cheap classifier reads from them. What the run scores below it is the gap.</dd>
+<dt>share</dt><dd>Of the gap, what mending the cause returned when the setting was trained again with that one change; [low, high]: 95&nbsp;% interval over recordings. Causes may overlap, so shares need not sum to 100&nbsp;%.</dd>"""
+OF_RECORDS = """<dt>share</dt><dd>Of what is missing to a perfect F1 of 1, what reading the predictions in another way returns; the best within reach is not known, so this is the least that it can be. [low, high]: 95&nbsp;% interval over recordings.</dd>"""
 
 
 def page(diagnosis: Diagnosis, lab: Lab | None = None) -> str:
@@ -49,14 +70,14 @@ def page(diagnosis: Diagnosis, lab: Lab | None = None) -> str:
     drawings = {drawing.name: drawing for drawing in draw(diagnosis, lab)}
     waterfall = drawings.pop("waterfall", None)
     headline, _, rest = re.sub(r"(?<=[.!?]) (?=[A-Z])", "\n", diagnosis.summary, count=1).partition("\n")
-    facts = _facts(diagnosis)
+    bare = diagnosis.gap is None
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         name=text(Path(diagnosis.run).name or diagnosis.run),
         style="\n".join(style),
         script=script,
         script_hash=f"sha256-{digest}",
-        headline=prose(headline),
-        summary=f"<p class=lead>{prose(rest)}</p>" if rest else "",
+        headline=said(headline),
+        summary=f"<p class=lead>{said(rest)}</p>" if rest else "",
         scores=_scores(diagnosis),
         mend=_mend(diagnosis),
         waterfall=_figure(waterfall) if waterfall else "",
@@ -66,11 +87,18 @@ def page(diagnosis: Diagnosis, lab: Lab | None = None) -> str:
         else "",
         mistakes="" if lab is None else _mistakes(lab),
         suspects=_suspects(diagnosis),
-        known=facts if diagnosis.gap is None else "",
-        facts=facts if diagnosis.gap is not None else "",
+        facts=_facts(diagnosis),
         run=_run(diagnosis),
+        reading=OF_RECORDS if bare else OF_RUNS,
+        numbers=text(f"{Path(diagnosis.run).stem}.diagnosis.json" if bare else "diagnosis.json"),
         version=__version__,
     )
+
+
+def said(content: object) -> str:
+    """Prose of the page, with arrows, minus signs and percent as in print: ``F1 0.11 → 0.08, −3 %``."""
+    printed = re.sub(r"(?<![\w.=-])-(?=\.?\d)", "−", str(content).replace("->", "→"))
+    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", prose(printed))
 
 
 def _section(name: str, heading: str, content: str) -> str:
@@ -79,30 +107,41 @@ def _section(name: str, heading: str, content: str) -> str:
 
 def _scores(diagnosis: Diagnosis) -> str:
     """What there is to explain; for a bare record, that nothing could be tried."""
-    gap = diagnosis.gap
-    if gap is None:
-        return "<p>Without the run's folder nothing can be trained again, so nothing is convicted: below is what is known, and what is missing to tell more.</p>"
-    rows = {"test F1": gap.test, "out of fold": gap.base, "best probe": gap.probe}
-    if gap.reference > max(gap.probe, gap.base):
-        rows["best reached"] = gap.reference
-    rows["guessing"] = gap.chance
+    gap, facts = diagnosis.gap, diagnosis.facts
+    note = ""
+    if gap is not None:
+        rows = {"test F1": gap.test, "out of fold": gap.base, "best probe": gap.probe}
+        if gap.reference > max(gap.probe, gap.base):
+            rows["best reached"] = gap.reference
+        rows["guessing"] = gap.chance
+    else:
+        named = {"macro-F1": "f1_macro", "weighted F1": "f1_weighted", "accuracy": "accuracy"}
+        rows = {name: facts[key] for name, key in named.items() if key in facts}
+        if not diagnosis.healthy:
+            note = "Without the run's folder nothing can be trained again"
+            note += ": " if diagnosis.convicted else ", so nothing is convicted: "
+            note = f"<p class=note>{note}below is what is known, and what is missing to tell more.</p>"
     items = "".join(f"<div><dt>{name}</dt><dd>{f1_text(value)}</dd></div>" for name, value in rows.items())
-    return f"<dl class=scores>{items}</dl>"
+    return (f"<dl class=scores>{items}</dl>" if items else "") + note
 
 
 def _mend(diagnosis: Diagnosis) -> str:
-    """What to do: sentences, and the command as it is typed."""
-    todo = [f"<li>{prose(said)}</li>" for verdict in diagnosis.convicted if (said := sentence_of(verdict))]
+    """What to do: sentences, and the commands as they are typed."""
+    todo = [f"<li>{said(words)}</li>" for verdict in diagnosis.convicted if (words := sentence_of(verdict))]
     lines = f"<ul>{''.join(todo)}</ul>" if todo else ""
     if diagnosis.command:
-        lines += (
-            f"<div class=line><code id=command>{text(diagnosis.command)}</code>"
-            "<button type=button id=copy aria-live=polite hidden>Copy</button></div>"
-        )
-    if lines:
-        return f"<div class=mend><h2>What mends it</h2>{lines}</div>"
+        lines += _command(diagnosis.command)
+    box = f"<div class=mend><h2>What mends it</h2>{lines}</div>" if lines else ""
+    if ways := diagnosis.facts.get("to_get_it"):
+        told = "".join(f"<p>{said(what)}:</p>{_command(*commands)}" for what, commands in ways.items())
+        box += f"<div class=mend><h2>What would tell more</h2>{told}</div>"
     more = headroom(diagnosis.gap)
-    return f"<div class=mend><p>Headroom: {prose(more)}.</p></div>" if diagnosis.healthy and more else ""
+    return box or (f"<div class=mend><p>Headroom: {said(more)}.</p></div>" if diagnosis.healthy and more else "")
+
+
+def _command(*lines: str) -> str:
+    code = "\n".join(map(text, lines))
+    return f"<div class=line><code>{code}</code><button type=button aria-live=polite hidden>Copy</button></div>"
 
 
 def _causes(diagnosis: Diagnosis) -> Iterator[str]:
@@ -114,39 +153,41 @@ def _causes(diagnosis: Diagnosis) -> Iterator[str]:
         yield "<p class=note>No cause is convicted.</p>"
     if others:
         yield _table(diagnosis, others)
-    for folded, said in ((unmentioned, "of which the record says nothing"), (cleared, "looked for and not found")):
+    for folded, words in ((unmentioned, "of which the record says nothing"), (cleared, "looked for and not found")):
         if folded:
             noun = "cause" if len(folded) == 1 else "causes"
             yield (
-                f"<details class=cleared-ones><summary>{len(folded)} {noun} {said}</summary>"
+                f"<details class=cleared-ones><summary>{len(folded)} {noun} {words}</summary>"
                 f"{_table(diagnosis, folded)}</details>"
             )
 
 
 def _table(diagnosis: Diagnosis, verdicts: list[Verdict]) -> str:
     shared_out = any(verdict.share is not None for verdict in verdicts)  # else the column would be empty
-    names = {"cause": "cause", "part": "share of the gap", "evidence": "evidence"}
+    gap = "to an F1 of 1" if diagnosis.gap is None else ""
+    names = {"cause": "cause", "part": f"share of the gap {gap}".strip(), "evidence": "evidence"}
     heads = "".join(
         f"<th scope=col class={kind}>{name}</th>" for kind, name in names.items() if shared_out or kind != "part"
     )
-    rows = "".join(_verdict(title(diagnosis, verdict.cause), verdict, shared_out) for verdict in verdicts)
+    rows = "".join(_verdict(diagnosis, verdict, shared_out) for verdict in verdicts)
     return f"<table class=causes><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _verdict(words: str, verdict: Verdict, shared_out: bool) -> str:
-    first, *more = [f"<p>{prose(sentence)}</p>" for sentence in verdict.evidence] or ["<p>–</p>"]
+def _verdict(diagnosis: Diagnosis, verdict: Verdict, shared_out: bool) -> str:
+    first, *more = [f"<p>{said(sentence)}</p>" for sentence in verdict.evidence] or ["<p>–</p>"]
     if isinstance(verdict.next, list):
         first += f"<p>Mended by <code>{text(' '.join(verdict.next))}</code></p>"
-    elif verdict.next:
-        first += f"<p>{prose(verdict.next)}</p>"
-    said = [f"{len(more)} more"] * bool(more) + ["the numbers"] * bool(verdict.numbers)
-    if said:
+    elif verdict.next and diagnosis.gap is not None:  # what to do about a record is said once, above
+        first += f"<p>{said(verdict.next)}</p>"
+    folded = [f"{len(more)} more"] * bool(more) + ["the numbers"] * bool(verdict.numbers)
+    if folded:
         numbers = _json(verdict.numbers) if verdict.numbers else ""
-        first += f"<details><summary>{' and '.join(said)}</summary>{''.join(more)}{numbers}</details>"
+        first += f"<details><summary>{' and '.join(folded)}</summary>{''.join(more)}{numbers}</details>"
     share = f"<td>{_share(verdict)}</td>" if shared_out else ""
+    status = "symptom" if verdict in diagnosis.symptoms else verdict.status
     return (
-        f"<tr class={verdict.status}><th scope=row>{text(words)}<span class=status>{verdict.status}</span></th>"
-        f"{share}<td>{first}</td></tr>"
+        f"<tr class={verdict.status}><th scope=row>{said(title(diagnosis, verdict.cause))}"
+        f"<span class=status>{status}</span></th>{share}<td>{first}</td></tr>"
     )
 
 
@@ -155,7 +196,7 @@ def _share(verdict: Verdict) -> str:
         return ""
     low, high = verdict.interval or (verdict.share, verdict.share)
     marks = ";".join(f"--{end}:{_width(value)}" for end, value in (("m", verdict.share), ("l", low), ("h", high)))
-    return f'{prose(share_text(verdict))}<div class=share style="{marks}" aria-hidden=true><b></b><i></i></div>'
+    return f'{said(share_text(verdict))}<div class=share style="{marks}" aria-hidden=true><b></b><i></i></div>'
 
 
 def _width(share: float) -> str:
@@ -176,7 +217,7 @@ def _figure(drawing: Drawing) -> str:
     width = f"{drawing.figure.get_figwidth() * 96:.0f}px"
     return (
         f"<figure id={drawing.name}><figcaption><h3>{text(drawing.title)}</h3></figcaption>"
-        f'<div class=plot style="--w:{width}">{svg}</div><p class=note>{text(drawing.caption)}</p></figure>'
+        f'<div class=plot style="--w:{width}">{svg}</div><p class=note>{said(drawing.caption)}</p></figure>'
     )
 
 
@@ -195,23 +236,27 @@ def _mistakes(lab: Lab) -> str:
         words = f"{clip.label}, taken for {mistake.taken_for}"
         shown = f'<img src="{_data("image/png", picture)}" alt="spectrogram of {text(clip.id)}">' if picture else ""
         played = sound(lab, clip)
-        source = _data("audio/flac", played) if played else ""
+        source = _data("audio/mpeg", played) if played else ""
         room -= len(source)
         player = f'<audio controls preload=metadata aria-label="{text(words)}" src="{source}"></audio>'
         if not source or room < 0:
             player = "<small>its audio file is gone</small>" if not source else "<small>too long for this page</small>"
         cards.append(
             f"<figure><figcaption><b>{text(clip.label)}</b> taken for <b>{text(mistake.taken_for)}</b> "
-            f"<small>probability {f1_text(mistake.sure)}, of its own class {f1_text(mistake.right)}</small></figcaption>"
+            f"<small>loss {_nats(mistake.loss)}, probability {f1_text(mistake.sure)}</small></figcaption>"
             f"{shown}{player}<small>{text(clip.id)}</small></figure>"
         )
     note = (
-        "The test clips with the highest loss. Pictures: what the network is given before normalisation, low bands "
+        "The test clips with the highest loss: −ln of the probability that their own class was given. Pictures: what the network is given before normalisation, low bands "
         f"below, all on one scale. Sound: the same part of the clip, at most its first {LONGEST_S:g} s."
     )
     return _section(
         "mistakes", "Worst errors on test", f"<p class=note>{note}</p><div class=mistakes>{''.join(cards)}</div>"
     )
+
+
+def _nats(loss: float) -> str:
+    return f"{loss:,.0f}" if loss >= 100 else f"{loss:.3g}"
 
 
 def _data(kind: str, content: bytes) -> str:
@@ -236,36 +281,37 @@ def _suspects(diagnosis: Diagnosis) -> str:
 
 
 def _facts(diagnosis: Diagnosis) -> str:
-    """What is known beside; open where there is nothing else."""
-    if not diagnosis.facts:
+    """What is known beside, folded."""
+    shown = {str(key): value for key, value in diagnosis.facts.items() if key not in ELSEWHERE}
+    if not shown:
         return ""
-    rows = f"<dl class=facts>{''.join(_fact(str(key), value) for key, value in diagnosis.facts.items())}</dl>"
-    if diagnosis.gap is not None:
-        rows = f"<details><summary>{len(diagnosis.facts)} facts</summary>{rows}</details>"
-    return _section("facts", "What is known", rows)
+    rows = "".join(f"<dt>{_name(key)}</dt><dd>{_value(value, key)}</dd>" for key, value in shown.items())
+    noun = "fact" if len(shown) == 1 else "facts"
+    folded = f"<details><summary>{len(shown)} {noun}</summary><dl class=facts>{rows}</dl></details>"
+    return _section("facts", "What is known", folded)
 
 
-def _fact(name: str, value: Any) -> str:
-    return f"<dt>{text(name.replace('_', ' '))}</dt><dd>{_value(value)}</dd>"
+def _name(key: object) -> str:
+    return said(NAMES.get(str(key), str(key).replace("_", " ")))
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, key: str = "") -> str:
     if isinstance(value, Mapping):
         if any(isinstance(one, Mapping | list | tuple) for one in value.values()):
             return _json(value)
-        return prose(", ".join(f"{key} {value_text(one, 4)}" for key, one in value.items()))
+        return ", ".join(f"{_name(name)} {said(value_text(one, 3))}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        if all(is_number(one) for one in value):
-            return prose(", ".join(value_text(one, 4) for one in value))
+        if key == "classes" or all(is_number(one) for one in value):
+            return said(", ".join(value_text(one, 3) for one in value))
         items = [one["sentence"] if isinstance(one, Mapping) and "sentence" in one else one for one in value]
         return f"<ul>{''.join(f'<li>{_value(one)}</li>' for one in items)}</ul>"
-    return prose(value_text(value))
+    return said(value_text(value, 3))
 
 
 def _run(diagnosis: Diagnosis) -> str:
     """What was run, how long it took, and what was not."""
     left_out = "".join(
-        f"<li><b>{text(title(diagnosis, one.cause))}</b>: {prose(one.why)}</li>" for one in diagnosis.not_run
+        f"<li><b>{text(title(diagnosis, one.cause))}</b>: {said(one.why)}</li>" for one in diagnosis.not_run
     )
     content = f"<p class=note>Not run:</p><ul>{left_out}</ul>" if left_out else ""
     if diagnosis.seconds:

@@ -23,13 +23,11 @@ class Probe(ABC):
         cause: its name, as in ``diagnosis.json``.
         title: what it is, in a few words after "The F1 is low because": ``"the learning rate is too high"``.
         order: cheap and decisive ones first; what the budget does not reach is listed as not run.
-        trains: whether it may retrain (symptoms alone are never skipped for want of time).
     """
 
     cause: ClassVar[str]
     title: ClassVar[str]
     order: ClassVar[int] = 50
-    trains: ClassVar[bool] = False
 
     @abstractmethod
     def examine(self, lab: Lab) -> Numbers:
@@ -47,10 +45,17 @@ class Probe(ABC):
     def convict(
         self, numbers: Numbers, gap: Gap, limits: Limits, evidence: list[str], mend: list[str] | str
     ) -> Verdict:
-        """The verdict that ``numbers["effect"]`` gives, by the rule that all interventions share."""
+        """The verdict that ``numbers["effect"]`` gives, by the rule that all interventions share.
+
+        A setting that learns nothing, with the repair or without, shows nothing: the cause may hide behind another.
+        """
         effect = numbers["effect"]
         share, interval = share_of(effect, gap)
         status = status_of(effect, gap, limits)
+        learnt = max(effect["before"], effect["after"]) - gap.chance >= limits["least_gain"]
+        if status == "cleared" and not learnt and gap.reference - gap.chance >= limits["least_gain"]:
+            status = "undetermined"
+            evidence = [*evidence, "the setting learns nothing either way: mend what is named, and diagnose again"]
         wanted = mend if status in ("explains", "contributes") else None
         return Verdict(self.cause, status, share, interval, evidence, wanted, numbers)
 

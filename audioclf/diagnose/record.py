@@ -7,7 +7,10 @@ what is missing.
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,11 +26,15 @@ from audioclf.diagnose.probes.collapsed import Collapsed
 from audioclf.diagnose.record_reader import Figures, Predictions, read_record
 from audioclf.diagnose.trial import paired
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Status, Verdict, limits_of, share_of, status_of
+from audioclf.files import cannot_write, write_text
 from audioclf.training.scores import IntArray, chance, confusion_matrix, interval, macro_f1, scores
 
 MOST_DRAWN = 10_000  # rows behind chance floor and intervals: more take minutes and change little
 MOST_SHOWN = 40  # classes of a confusion matrix that is kept
 PARTS = 4  # of which three choose a label map that the fourth is scored with
+EVERYTHING = "all rows"  # what is scored where no split is said
+UNEQUAL = 2  # times as many clips as the rarest class has: from there on, unequal classes are what is asked about
+SEPARATOR = re.compile(r"\s*[;|,]\s*")  # between several labels in one cell
 
 ORDER: tuple[Status, ...] = ("explains", "contributes", "undetermined", "cleared")
 
@@ -62,8 +69,10 @@ NEEDS: Mapping[str, Sequence[str]] = {
 }
 """What each cause cannot be told without."""
 
-TRAIN_IT = "python train.py data=csv data.csv=TABLE, then python -m audioclf diagnose RUN"
-GIVE_PREDICTIONS = "python -m audioclf diagnose --from-csv PREDICTIONS (columns label, predicted, split, group)"
+TRAIN = ["python train.py data=csv data.csv=TABLE", "python -m audioclf diagnose outputs/RUN"]
+PREDICT = ["python -m audioclf diagnose --from-csv predictions.csv"]
+TRAIN_IT = ", then ".join(TRAIN)
+GIVE_PREDICTIONS = f"{PREDICT[0]} (columns label, predicted, split, group)"
 
 
 @dataclass
@@ -73,6 +82,8 @@ class Found:
     Attributes:
         opening: of the summary: the score, and what it is worth.
         best: whether the score is the highest that there is.
+        doubt: why such a score may yet mislead, in words.
+        blamed: whether overfitting may be thought to lower the score.
         has: of :data:`MISSING`, what the record holds.
         verdicts: of the causes that it says something about.
         facts: for the report.
@@ -80,6 +91,8 @@ class Found:
 
     opening: str = ""
     best: bool = False
+    doubt: str = ""
+    blamed: bool = False
     has: set[str] = field(default_factory=set)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +110,7 @@ def diagnose_record(path: Path, thresholds: Mapping[str, Any] | None = None) -> 
     """Diagnoses a bare record.
 
     Args:
-        path: a CSV of predictions, or a CSV or lines ``KEY = VALUE`` with a report's numbers.
+        path: predictions as CSV or Parquet, or a CSV or lines ``KEY = VALUE`` with a report's numbers.
         thresholds: the content of ``thresholds.yaml``; None: the shipped file.
 
     Raises:
@@ -108,37 +121,68 @@ def diagnose_record(path: Path, thresholds: Mapping[str, Any] | None = None) -> 
     titles = {probe.cause: probe.title for probe in all_probes()}
     is_table = isinstance(record, Predictions)
     found = _from_predictions(record, limits) if isinstance(record, Predictions) else _from_figures(record, limits)
+    healthy = found.best and not found.doubt
     causes = [*NEEDS, *(cause for cause in titles if cause not in NEEDS)]
     verdicts = [_whole(cause, found) for cause in causes]
+    if healthy:
+        verdicts = [verdict for verdict in verdicts if verdict.status == "cleared"]
     convicted = [verdict for verdict in verdicts if verdict.convicted]
     missing = [words for thing, words in MISSING.items() if thing not in found.has]
-    lacking = f" Missing: {', '.join(map(_brief, missing))}. To find out: {TRAIN_IT}."
-    if found.best:
+    lacking = f" Missing: {', '.join(map(_brief, missing))}."
+    if healthy:
         verdict, lacking = "There is nothing to explain.", ""
+    elif found.best:
+        verdict = f"No score is higher, but {found.doubt}."
     elif convicted:
-        why = "; ".join(titles.get(verdict.cause, verdict.cause) for verdict in convicted)
+        why = "; ".join(
+            f"{titles.get(verdict.cause, verdict.cause)} ({verdict.share:.0%} of the gap to a perfect F1 of 1)"
+            for verdict in convicted
+        )
         verdict = f"The F1 is low because {why}; what else lowers it cannot be told from the record."
     else:
         verdict = f"Why it is not higher cannot be told from {'predictions' if is_table else 'these numbers'} alone"
-        blamed = any(verdict.cause == "overfitting" and verdict.status == "undetermined" for verdict in verdicts)
-        verdict += ", nor whether it is overfitting." if blamed else "."
+        verdict += ", nor whether it is overfitting." if found.blamed else "."
+    ways = {} if is_table else {"with the label, prediction, split and recording of each clip": PREDICT}
+    more = {"missing": missing, "to_get_it": ways | {"with the clips themselves": TRAIN}}
+
+    def rank(verdict: Verdict) -> tuple[Any, ...]:
+        told = verdict.cause in found.verdicts
+        first = told and verdict.cause == "multi_label"  # what a label is decides how all else is read
+        return ORDER.index(verdict.status), not told, not first
+
     return Diagnosis(
         run=str(path),
         summary=f"{found.opening} {verdict}{lacking}",
-        healthy=False,
-        verdicts=sorted(verdicts, key=lambda v: (ORDER.index(v.status), v.cause not in found.verdicts)),
+        healthy=healthy,
+        verdicts=sorted(verdicts, key=rank),
         gap=None,
         steps=[],
         command=None,
         not_run=[],
         seconds={},
-        facts={
-            **found.facts,
-            "missing": missing,
-            "to_get_it": [TRAIN_IT] if is_table else [GIVE_PREDICTIONS, TRAIN_IT],
-        },
+        facts=found.facts if healthy else {**found.facts, **more},
         titles={cause: titles.get(cause, cause) for cause in causes},
     )
+
+
+def write_record(diagnosis: Diagnosis) -> tuple[Path, Path]:
+    """Writes ``NAME.diagnosis.json`` and ``NAME.diagnosis.html`` beside a record ``NAME.csv``.
+
+    Returns:
+        Both files.
+
+    Raises:
+        UserError: its folder cannot be written to.
+    """
+    from audioclf.diagnose.page import page  # matplotlib takes a second
+
+    numbers, shown = (Path(diagnosis.run).with_suffix(f".diagnosis{suffix}") for suffix in (".json", ".html"))
+    try:
+        write_text(numbers, json.dumps(diagnosis.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(shown, page(diagnosis))
+    except OSError as error:
+        raise cannot_write(f"in {numbers.parent}", error) from error
+    return numbers, shown
 
 
 def _brief(words: str) -> str:
@@ -155,7 +199,9 @@ def _whole(cause: str, found: Found) -> Verdict:
     evidence = [*verdict.evidence, *([WITHOUT + ", ".join(missing)] if missing else [])]
     clips = NEEDS.get(cause, ("clips",))
     get = TRAIN_IT if "clips" in clips else GIVE_PREDICTIONS if missing else None
-    return Verdict(cause, "undetermined", None, None, evidence, get, verdict.numbers)
+    return Verdict(
+        cause, "undetermined", verdict.share, verdict.interval, evidence, verdict.next or get, verdict.numbers
+    )
 
 
 # --- a report's numbers ----------------------------------------------------------------------------------------------
@@ -261,15 +307,20 @@ def _fit(found: Found, train: float | None, here: float | None, kind: str, limit
         here: of a split that was not trained on, likewise.
         kind: what they are.
         limits: of a record.
-        where: that split.
+        where: that split, or :data:`EVERYTHING`.
     """
     numbers = {"train": train, where: here}
-    if here is not None and here >= limits["learnt"]:
-        found.say("overfitting", "cleared", [f"{where} {kind} {here:.2f}: overfitting lowers it"], numbers)
+    said = f"{where} {kind} {here:.2f}" if here is not None else ""
+    top = here is not None and here > 1 - limits["train_gap"]
+    if where == EVERYTHING:
+        unsaid = "which rows were trained on is not said: a column split would tell their F1 from that of the others"
+        found.say("overfitting", "undetermined", [unsaid])
+    elif top:
+        high = f"{said}: overfitting needs one on train that is far above it"
+        found.say("overfitting", "cleared", [high], numbers)
     elif train is None:
-        said = f" ({kind} {here:.3g})" if here is not None else ""
-        evidence = f"the train {kind} is missing: overfitting needs one that is high while {where}'s{said} is low"
-        found.say("overfitting", "undetermined", [evidence])
+        than = f"far above the {here:.3g} of {where}" if here is not None else f"that is high while {where}'s is low"
+        found.say("overfitting", "undetermined", [f"the train {kind} is missing: overfitting needs one {than}"])
     elif here is None:
         evidence = f"train {kind} {train:.2f}, and no other is in it: overfitting needs one that is low"
         found.say("overfitting", "undetermined", [evidence], numbers)
@@ -279,6 +330,7 @@ def _fit(found: Found, train: float | None, here: float | None, kind: str, limit
     else:
         gap = f"train {kind} {train:.2f}, {where} {here:.2f}: a gap alone proves nothing, healthy runs have one of 0.3 and more"
         found.say("overfitting", "undetermined", [gap], numbers)
+    found.blamed = found.verdicts["overfitting"].status == "undetermined" and not top
     if train is not None and train >= limits["learnt"]:
         for cause in ("undertrained", "model_too_small"):
             found.say(cause, "cleared", [f"train {kind} {train:.2f}: the training clips are learnt"], numbers)
@@ -294,7 +346,10 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     targets, predicted = record.targets[here], record.predicted[here]
     learnt_from = record.targets[train] if train.any() else targets
     drawn = _drawn(record.groups[here])
-    few, guesses, groups = targets[drawn], predicted[drawn], [str(g) for g in record.groups[here][drawn]]
+    few, guesses = targets[drawn], predicted[drawn]
+    groups = [
+        f"{group:09d}" for group in record.groups[here][drawn]
+    ]  # drawn in the order of their names, as in training
     floor = chance(few, guesses, learnt_from, classes)
     counts = confusion_matrix(targets, predicted, classes)
     score = scores(counts)
@@ -302,7 +357,7 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     off = f1 - macro_f1(few, guesses, classes)  # 0 but where rows were drawn
     low, high = (min(max(end + off, 0.0), 1.0) for end in interval(few, guesses, groups, classes))
     told = floor.permutation_p <= limits["chance_p"]
-    where = name or "all rows"
+    where = name or EVERYTHING
     found = Found(has={"classes", "predictions"})
     if train.any() and name != "train":
         found.has.add("train")
@@ -310,7 +365,13 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     found.opening = (
         f"Macro-F1 {f1:.2f} [{low:.2f}, {high:.2f}] on {where} ({len(targets)} clips, {classes} classes); {worth}."
     )
+    if record.assumed:
+        found.opening += f" Taken to be so: {record.assumed}."
     found.best = f1 == 1
+    if name == "train":
+        found.doubt = "no clip of it was held out of training"
+    elif not told:
+        found.doubt = f"{len(targets)} clips are too few to tell it from chance"
     found.facts = {
         "record": "predictions",
         "split": where,
@@ -321,7 +382,7 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
         "accuracy": score.accuracy,
         "f1_weighted": score.f1_weighted,
         "chance": asdict(floor),
-        "drawn": len(drawn),
+        **({"drawn": len(drawn)} if len(drawn) < len(targets) else {}),
         "f1_by_class": dict(zip(record.classes, score.f1.tolist(), strict=True)),
         "confusion": counts.tolist() if classes <= MOST_SHOWN else None,
     }
@@ -329,10 +390,11 @@ def _from_predictions(record: Predictions, limits: Limits) -> Found:
     if told and low > level:
         found.say("no_signal", "cleared", [f"macro-F1 {f1:.2f} [{low:.2f}, {high:.2f}], guessing scores {level:.2f}"])
     _collapsed(found, record, targets, predicted)
-    _label_map(found, record, few, guesses, groups, limits)
+    if not _several(found, record, few, guesses, groups, limits):
+        _label_map(found, record, few, guesses, groups, limits)
     if name != "train":
         before = macro_f1(record.targets[train], record.predicted[train], classes) if train.any() else None
-        _fit(found, before, f1, "F1", limits, name or "test")
+        _fit(found, before, f1, "F1", limits, where)
     _counts(found, record, learnt_from, train.any())
     if train.any() and name != "train":
         _shared(found, record, here, train)
@@ -362,6 +424,7 @@ def _metric(found: Found, record: Predictions, support: IntArray, told: bool, p:
 def _collapsed(found: Found, record: Predictions, targets: IntArray, predicted: IntArray) -> None:
     counts = np.bincount(predicted, minlength=len(record.classes))
     numbers: Numbers = {
+        "symptom": True,
         "class": record.classes[int(counts.argmax())],
         "share": float(counts.max() / len(predicted)),
         "true_share": float(np.bincount(targets).max() / len(targets)),
@@ -372,13 +435,55 @@ def _collapsed(found: Found, record: Predictions, targets: IntArray, predicted: 
     found.verdicts["collapsed"] = Collapsed().judge(numbers, no_gap, limits_of("collapsed"))
 
 
+def _against_one(effect: Numbers, limits: Limits) -> tuple[Status, float, tuple[float, float]]:
+    """Status, share and its interval: the best within reach is not known; with 1 in its place the share is the least."""
+    most = Gap(0.0, effect["before"], effect["before"], 1.0, 1.0)
+    return status_of(effect, most, limits), *share_of(effect, most)
+
+
+def _gained(effect: Numbers) -> str:
+    return (
+        f"F1 {effect['before']:.2f} -> {effect['after']:.2f}, {effect['gain']:+.2f} "
+        f"[{effect['low']:+.2f}, {effect['high']:+.2f}] of the {1 - effect['before']:.2f} to a perfect F1 of 1"
+    )
+
+
+def _several(
+    found: Found, record: Predictions, targets: IntArray, predicted: IntArray, groups: list[str], limits: Limits
+) -> bool:
+    """Whether cells hold several labels (``dog;cat``); what counting any of them as right returns.
+
+    A name with a separator is suspected only where a part of it stands elsewhere too: ``rain, heavy`` may be one class.
+    """
+    parts = [frozenset(SEPARATOR.split(name)) for name in record.classes]
+    times = Counter(part for names in parts for part in names)
+    mixed = np.array([len(names) > 1 and any(times[part] > 1 for part in names) for names in parts])
+    if not mixed.any():
+        return False
+    either = np.array([not parts[i].isdisjoint(parts[j]) for i, j in zip(targets, predicted, strict=True)])
+    counted = either & (mixed[targets] | mixed[predicted])
+    effect = paired(targets, predicted, np.where(counted, targets, predicted), groups, len(record.classes))
+    status, share, around = _against_one(effect, limits)
+    example = record.classes[int(mixed.argmax())]
+    evidence = [
+        f"{mixed[targets].sum()} of {len(targets)} clips have several labels in one cell, e.g. {example}",
+        f"counting any of them as right: {_gained(effect)}",
+    ]
+    todo = (
+        "score each label by itself, or keep the clips with one label: read as one class, "
+        f"{example} is right only where all of it is predicted"
+    )
+    if status == "cleared":
+        status = "undetermined"
+    found.verdicts["multi_label"] = Verdict("multi_label", status, share, around, evidence, todo, {"effect": effect})
+    found.say("label_map", "undetermined", [f"classes like {example} are several in one: no one-to-one map of names"])
+    return True
+
+
 def _label_map(
     found: Found, record: Predictions, targets: IntArray, predicted: IntArray, groups: list[str], limits: Limits
 ) -> None:
-    """Whether other names for the predicted classes fit better, each clip renamed as other recordings say.
-
-    The best that can be reached is not known. With 1 in its place, the share is the least that it can be.
-    """
+    """Whether other names for the predicted classes fit better, each clip renamed as other recordings say."""
     classes = len(record.classes)
     names, group = np.unique(groups, return_inverse=True)
     part = np.random.default_rng(0).permutation(len(names))[group] % PARTS
@@ -388,21 +493,18 @@ def _label_map(
         best = _best_map(targets[others], predicted[others], classes)
         renamed[~others] = best[predicted[~others]]
     effect = paired(targets, predicted, renamed, groups, classes)
-    most = Gap(0.0, effect["before"], effect["before"], 1.0, 1.0)
-    share, around = share_of(effect, most)
-    status = status_of(effect, most, limits)
+    status, share, around = _against_one(effect, limits)
     few = len(targets) < limits["clips_a_class"] * len(np.unique(targets))
     if few or (status == "cleared" and effect["high"] >= limits["least_gain"]):
         status = "undetermined"
+    if record.assumed and status != "cleared":  # it may be what was assumed that is wrong
+        status = "undetermined"
     best = _best_map(targets, predicted, classes)
     pairs = [f"{record.classes[i]} -> {record.classes[j]}" for i, j in enumerate(best) if i != j]
-    said = (
-        f"other names for the predicted classes: F1 {effect['before']:.2f} -> {effect['after']:.2f} "
-        f"({effect['gain']:+.2f} [{effect['low']:.2f}, {effect['high']:.2f}]), each clip renamed as other recordings say"
-    )
+    said = f"other names for the predicted classes: {_gained(effect)}; each clip renamed as other recordings say"
     numbers: Numbers = {"effect": effect, "map": best.tolist()}
     if status not in ("explains", "contributes"):
-        found.say("label_map", status, [said], numbers)
+        found.say("label_map", status, [said, *([record.assumed] if record.assumed else [])], numbers)
         return
     more = f" and {len(pairs) - 6} more" if len(pairs) > 6 else ""
     mend = f"compare the order of class names in training and in scoring: predicted {', '.join(pairs[:6])}{more}"
@@ -420,13 +522,12 @@ def _counts(found: Found, record: Predictions, targets: IntArray, of_training: b
     counts = np.bincount(targets, minlength=len(record.classes))
     there = np.flatnonzero(counts)
     rarest, most = there[counts[there].argmin()], there[counts[there].argmax()]
-    ends = [f"{record.classes[i]} {counts[i]}" for i in (rarest, most)]
-    said = f"clips of the rarest and the most frequent class: {', '.join(ends)}"
+    said = f"classes have {counts[rarest]} ({record.classes[rarest]}) to {counts[most]} ({record.classes[most]}) clips"
     if counts[rarest] == counts[most]:
         said = f"each class that is there has {counts[most]} clips"
     said += " in training" if of_training else "; training's are not in the record"
-    for cause in ("class_imbalance", "rare_classes", "too_few_clips"):
-        found.say(cause, "undetermined", [said])
+    asked = "class_imbalance" if counts[most] >= UNEQUAL * counts[rarest] else "too_few_clips"
+    found.say(asked, "undetermined", [said])
 
 
 def _shared(found: Found, record: Predictions, here: np.ndarray, train: np.ndarray) -> None:
@@ -434,8 +535,13 @@ def _shared(found: Found, record: Predictions, here: np.ndarray, train: np.ndarr
     if "group" not in record.known:
         return
     seen = here & np.isin(record.groups, record.groups[train])
+    if not seen.any():
+        said = "none by the column of recordings; the same sound under two names takes the audio, which is missing"
+        found.say("leakage", "undetermined", [said])
+        return
     said = f"{seen.sum()} of {here.sum()} scored clips are of recordings that stand in train, too"
-    if seen.any() and (here & ~seen).any():
+    found.doubt = found.doubt or said
+    if (here & ~seen).any():
         ours, theirs = (
             macro_f1(record.targets[mask], record.predicted[mask], len(record.classes)) for mask in (seen, here & ~seen)
         )

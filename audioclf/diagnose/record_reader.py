@@ -1,24 +1,27 @@
 """Reader of bare records: a table of predictions, or the few numbers that a report gives.
 
-Predictions: a row for each clip with a column of true and one of predicted classes (names or indices), or one column of
-probability for each class; optionally ``split`` and ``group``. Numbers: a table with a row for each epoch
-(``epoch,train_loss,test_f1``), or lines ``train_loss = 0.353, 0.086``. Columns are known by the names that people give
-them; what is not known is passed over.
+Predictions, as CSV or Parquet: a row for each clip with a column of true and one of predicted classes (names or indices),
+or scores instead (a column for each class, or one of lists); optionally ``split`` and ``group``. Numbers: a table with a
+row for each epoch (``epoch,train_loss,test_f1``), rows ``train_loss,0.353,0.086`` or lines
+``train_loss = 0.353, 0.086``. Columns are known by the names that people give them; what is not known is passed over.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from audioclf.clips.rows import SPLIT_NAMES, named_once
@@ -35,6 +38,9 @@ PREDICTED = (
 )
 SPLIT = ("split", "set", "subset", "partition")
 GROUP = ("group", "recording", "recording_id", "source", "speaker", "video_id")
+LISTS = ("logits", "logit", "probabilities", "probability", "probs", "proba", "prob", "scores", "outputs")
+"""Columns that may hold all scores of a clip as one list; a column of :data:`PREDICTED` may, too."""
+EPOCH = ("epoch", "step", "iteration")
 SCORE = re.compile(r"^(?:prob|proba|probability|p|scores?|logits?|output)[_ .:\[]+(.+?)\]?$", re.IGNORECASE)
 NUMBER_OF_CLASSES = {"num_classes", "n_classes", "classes", "number_of_classes", "class_count", "k"}
 MEASURES = {"loss": "loss", "f1": "f1", "fscore": "f1", "accuracy": "accuracy", "acc": "accuracy"}
@@ -52,9 +58,15 @@ FILLER = {
     "sparse",
 }
 MOST_CLASSES = 2000
+PARQUET = b"PAR1"  # how such a file begins
 EMPTY = {"", "nan", "null"}
 KEY_VALUE = re.compile(r"^\s*([A-Za-z][\w ./-]*?)\s*[=:]\s*(\[?\s*[-+.\d].*|\[?\s*nan.*|\[?\s*inf.*)$", re.IGNORECASE)
 WANTED = "a table with columns label and predicted, or with a report's numbers: epoch,train_loss,test_f1"
+SHAPE = (
+    "predictions: a line `label,predicted`, below it `dog,cat` for each clip; numbers: a line "
+    "`epoch,train_loss,test_f1`, below it `1,0.353,0.09` for each epoch, or lines `train_loss = 0.353, 0.086`"
+)
+NUMBER_ALONE = re.compile(r"(?:^|[\s:=])[-+]?\.?\d")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +78,10 @@ class Predictions:
         predicted: predicted class of each ``[N]``.
         classes: K names, of all that stand in either column.
         splits: of each clip ``[N]``; all ``""`` where the table does not say.
-        groups: the recording of each ``[N]``, as numbers; each clip its own where the table does not say.
+        groups: the recording of each ``[N]``, as numbers in the order of their names; each clip its own where the table
+            does not say.
         known: of ``"split"`` and ``"group"``, those that the table says.
+        assumed: what the table does not say and was taken to be so, in words.
     """
 
     targets: IntArray
@@ -76,6 +90,7 @@ class Predictions:
     splits: np.ndarray
     groups: IntArray
     known: frozenset[str]
+    assumed: str = ""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -106,31 +121,42 @@ def read_record(path: Path) -> Predictions | Figures:
     Raises:
         UserError: the file is no text, no table, or lacks what makes it one or the other.
     """
-    text = _text(path)
+    content = _content(path)
+    if content.startswith(PARQUET):
+        table = _parquet(path)
+        names = table.column_names
+        return _predictions(path, table) if _predicts(names) else _refuse(path, names)
+    text = _text(path, content)
     first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     if KEY_VALUE.match(first):
         return _figures(path, _key_values(path, text))
-    table = _table(path, text, first)
-    names = table.column_names
-    if {"metric", "value"} <= set(names) or {"key", "value"} <= set(names):
-        keys = table["metric" if "metric" in names else "key"].to_pylist()
-        pairs: dict[str, list[str]] = {}
-        for key, value in zip(keys, table["value"].to_pylist(), strict=True):
-            pairs.setdefault(key, []).append(value)
-        return _figures(path, pairs)
-    true, predicted = _known(names, TRUE), _known(names, PREDICTED)
-    scores = [name for name in names if SCORE.match(name) and name not in predicted]
-    if true and (predicted or len(scores) > 1):
-        return _predictions(path, table, true, predicted, scores)
-    if any(measure_of(name) for name in names):
-        return _figures(path, {name: table[name].to_pylist() for name in names})
-    said = shown(", ".join(names))
+    start = text.index(first)
+    delimiter = "\t" if path.suffix == ".tsv" else max(";,\t|", key=first.count)
+    cells = _cells(path, first, delimiter)
+    names = _names(path, cells)
+    if _predicts(names):
+        return _predictions(path, _table(path, text, start + len(first), delimiter, names))
+    before = text.count("\n", 0, start)
+    rows = [(before + line, cells) for line, cells in _rows(path, text[start:], delimiter)]
+    if any(measure_of(name) for name in names) or any(_is_pair(cells) for _, cells in rows):
+        return _figures(path, _columns(path, rows))
+    return _refuse(path, names)
+
+
+def _predicts(names: Sequence[str]) -> bool:
+    """Whether a table of such columns holds true classes and predicted ones, or scores of these."""
+    said = bool(_known(names, PREDICTED) or _known(names, LISTS))
+    return bool(_known(names, TRUE)) and (said or len(_scores(names)) > 1)
+
+
+def _refuse(path: Path, names: Sequence[str]) -> NoReturn:
+    true, predicted, said = _known(names, TRUE), _known(names, PREDICTED), shown(", ".join(names))
     if true or predicted:
         missing, found = ("predicted", true[0]) if true else ("label", predicted[0])
         raise UserError(f"{path}:1: a column {found} and no column {missing}; found {said}", f"expected {WANTED}")
     guess = next((n for n in names if nearest(n, ("label", "target", "predicted"))), None)
-    hint = f"rename {shown(guess)}; " if guess else ""
-    raise UserError(f"{path}:1: neither predictions nor a report's numbers; found {said}", f"{hint}expected {WANTED}")
+    hint = f"rename {shown(guess)}; expected {WANTED}" if guess else SHAPE
+    raise UserError(f"{path}:1: neither predictions nor a report's numbers; found {said}", hint)
 
 
 def measure_of(name: str) -> str | None:
@@ -151,18 +177,16 @@ def measure_of(name: str) -> str | None:
 # --- text and tables -------------------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected {WANTED}") from None
-    if b"\0" in content:
-        hint = (
-            "a run's own folder: python -m audioclf diagnose RUN"
-            if path.suffix == ".parquet"
-            else "save it as CSV UTF-8"
-        )
-        raise UserError(f"{path}: not text (a zero byte)", hint)
+
+
+def _text(path: Path, content: bytes) -> str:
+    if re.search(rb"[\x00-\x08\x0e-\x1a]", content) and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path}: binary, not text; expected {WANTED}", SHAPE)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -170,33 +194,63 @@ def _text(path: Path) -> str:
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", "save it as CSV UTF-8"
         ) from None
     if not text.strip():
-        raise UserError(f"{path}: empty; expected {WANTED}")
+        raise UserError(f"{path}: empty; expected {WANTED}", SHAPE)
+    if path.suffix == ".json" or _is_json(text) or _is_json(text.lstrip().splitlines()[0]):
+        raise UserError(f"{path}: JSON; expected {WANTED}", SHAPE)
     return text
 
 
-def _table(path: Path, text: str, header: str) -> pa.Table:
-    """All cells as text without spaces around them; names lower-cased, with ``_`` for spaces, ``-`` and ``/``.
-
-    Columns of scores keep their names: these end in a class.
-    """
-    delimiter = "\t" if path.suffix == ".tsv" else max(",;\t|", key=header.count)
+def _is_json(text: str) -> bool:
     try:
-        cells = next(csv.reader([header], delimiter=delimiter, strict=True))
+        return text.lstrip()[:1] in ("{", "[") and json.loads(text) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
+def _cells(path: Path, line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
     except csv.Error as error:
         raise UserError(f"{path}:1: not a CSV table: {error}", "check its quotes") from None
-    cells = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
+
+
+def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line, from 1, and cells of each row that is not empty."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not a CSV table: {error}", "check its quotes") from None
+
+
+def _names(path: Path, cells: Sequence[str]) -> list[str]:
+    """Columns' names, lower-cased, with ``_`` for spaces, ``-`` and ``/``; those of scores as they are: these end in a class."""
+    cells = [cell or f"column {place}" for place, cell in enumerate(cells, 1)]
     names = named_once(path, 1, [re.sub(r"[\s/-]+", "_", cell) for cell in cells])
-    names = [cell if SCORE.match(cell) else name for cell, name in zip(cells, names, strict=True)]
+    return [cell if SCORE.match(cell) else name for cell, name in zip(cells, names, strict=True)]
+
+
+def _table(path: Path, text: str, start: int, delimiter: str, names: Sequence[str]) -> pa.Table:
+    """All cells below the header as text without spaces around them.
+
+    Args:
+        path: for errors.
+        text: of the file.
+        start: where the header ends.
+        delimiter: between cells.
+        names: of the columns.
+    """
     wrong: list[str] = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
-        line = shown(row.text)
-        wrong.append(f"{row.actual_columns} cells where the header has {row.expected_columns}: {line}")
+        wrong.append(f"{row.actual_columns} cells where the header has {row.expected_columns}: {shown(row.text)}")
         return "skip"
 
-    body = text[text.index(header) + len(header) :]
+    body = text[start:]
     if not body.strip():
-        raise UserError(f"{path}: a header and no rows; expected {WANTED}")
+        raise UserError(f"{path}: a header and no rows; expected {WANTED}", SHAPE)
     try:
         table = arrow_csv.read_csv(
             io.BytesIO(body.encode()),
@@ -206,37 +260,58 @@ def _table(path: Path, text: str, header: str) -> pa.Table:
         )
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: not a CSV table: {shown(error)}", "check its quotes") from None
-    if wrong and len(names) == 1:
-        raise UserError(f"{path}: no table, and no lines KEY = VALUE", f"expected {WANTED}")
     if wrong:
-        raise UserError(f"{path}: a row has {wrong[0]}", "put quotes around values with separators")
+        ragged = (line for line, cells in _rows(path, body, delimiter) if len(cells) != len(names))
+        line = text.count("\n", 0, start) + next(ragged, 1)
+        raise UserError(f"{path}:{line}: a row has {wrong[0]}", "put quotes around values with separators")
     if not len(table):
-        raise UserError(f"{path}: a header and no rows; expected {WANTED}")
+        raise UserError(f"{path}: a header and no rows; expected {WANTED}", SHAPE)
     columns = [pc.utf8_trim_whitespace(column) for column in table.columns]
     return pa.table(columns, names)
+
+
+def _parquet(path: Path) -> pa.Table:
+    """A Parquet table with all cells as text, lists as ``[0.1, 0.2]``; what has no text is left out."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a Parquet table: {shown(error)}; expected {WANTED}") from None
+    if not len(table):
+        raise UserError(f"{path}: no rows; expected {WANTED}", SHAPE)
+    found = {}
+    for name, column in zip(_names(path, table.column_names), table.columns, strict=True):
+        if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+            cells = pa.array([str(cell) if cell else "" for cell in column.to_pylist()], pa.string())
+        elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+            continue
+        else:
+            cells = pc.fill_null(pc.cast(column, pa.string()), "")
+        found[name] = pc.utf8_trim_whitespace(cells)
+    return pa.table(found)
 
 
 def _known(names: Sequence[str], aliases: Iterable[str]) -> list[str]:
     return [alias for alias in aliases if alias in names]
 
 
+def _scores(names: Sequence[str]) -> list[str]:
+    """Columns with the score of one class each."""
+    return [name for name in names if SCORE.match(name) and name not in PREDICTED]
+
+
 # --- predictions -----------------------------------------------------------------------------------------------------
 
 
-def _predictions(
-    path: Path, table: pa.Table, true: Sequence[str], predicted: Sequence[str], scores: Sequence[str]
-) -> Predictions:
-    theirs = _column(path, table, predicted[0]) if predicted else _argmax(path, table, scores)
-    said = set(theirs[1])
-    candidates = [(name, _column(path, table, name)) for name in true]
-    name, ours = max(candidates, key=lambda item: len(said & set(item[1][1])))
-    where = predicted[0] if predicted else "predictions"
+def _predictions(path: Path, table: pa.Table) -> Predictions:
+    names = table.column_names
+    where, theirs = _guesses(path, table)
+    candidates = [(name, _column(path, table, name)) for name in _known(names, TRUE)]
+    name, ours = max(candidates, key=lambda item: len(set(theirs[1]) & set(item[1][1])))
     theirs = _thresholded(ours[1], theirs)
-    if not said & set(ours[1]) and not set(theirs[1]) & set(ours[1]):
-        raise UserError(
-            f"{path}: columns {name} and {where} have no class in common: {shown(ours[1][0])}, ... and {shown(theirs[1][0])}, ...",
-            "give both as names or both as indices",
-        )
+    assumed = ""
+    if not set(theirs[1]) & set(ours[1]):
+        theirs = _by_alphabet(path, name, where, ours[1], theirs)
+        assumed = f"{where} has numbers, read as places among the {len(ours[1])} names of {name} in alphabetical order"
     classes = _sorted({*ours[1], *theirs[1]})
     if len(set(ours[1])) < 2:
         raise UserError(f"{path}: column {name}: 1 class ({shown(ours[1][0])}); expected at least 2")
@@ -248,17 +323,51 @@ def _predictions(
     targets, guesses = (np.array([index[label] for label in labels])[codes] for codes, labels in (ours, theirs))
     splits, groups = np.full(len(table), ""), np.arange(len(table))
     known = set()
-    if column := _known(table.column_names, SPLIT):
+    if column := _known(names, SPLIT):
         codes, labels = _column(path, table, column[0])
         bad = [label for label in labels if label.lower() not in SPLIT_NAMES]
         if bad:
-            raise UserError(f"{path}: column {column[0]}: {shown(bad[0])} is no split; expected train, val or test")
+            raise UserError(
+                f"{path}: column {column[0]}: {shown(bad[0])} is no split; expected train, val or test",
+                f"rename the column {column[0]} or leave it out: then all rows are scored together",
+            )
         splits = np.array([SPLIT_NAMES[label.lower()] for label in labels])[codes]
         known.add("split")
-    if column := _known(table.column_names, GROUP):
-        groups, _ = _column(path, table, column[0])
+    if column := _known(names, GROUP):
+        codes, labels = _column(path, table, column[0])
+        groups = np.unique(labels, return_inverse=True)[1][codes]  # drawn in the same order as where a run is scored
         known.add("group")
-    return Predictions(targets, guesses, classes, splits, groups.astype(np.int64), frozenset(known))
+    return Predictions(targets, guesses, classes, splits, groups.astype(np.int64), frozenset(known), assumed)
+
+
+def _guesses(path: Path, table: pa.Table) -> tuple[str, tuple[IntArray, list[str]]]:
+    """What was predicted, and the column that says so: a class, a list of scores, or a column for each class."""
+    names = table.column_names
+    for name in [*_known(names, PREDICTED), *_known(names, LISTS)]:
+        if str(table[name][0]).startswith(("[", "(")):
+            return name, _argmax_of_lists(path, table, name)
+        if name in PREDICTED:
+            return name, _column(path, table, name)
+    if scores := _scores(names):
+        return "predictions", _argmax(path, table, scores)
+    raise UserError(f"{path}:1: a column {_known(names, LISTS)[0]} without lists and no column predicted", SHAPE)
+
+
+def _by_alphabet(
+    path: Path, name: str, where: str, ours: Sequence[str], theirs: tuple[IntArray, list[str]]
+) -> tuple[IntArray, list[str]]:
+    """Predicted indices by the names that they stand for where classes are numbered in alphabetical order."""
+    codes, labels = theirs
+    names = sorted(ours)
+    apart = (
+        f"{path}: columns {name} and {where} have no class in common: {shown(ours[0])}, ... and {shown(labels[0])}, ..."
+    )
+    if any(map(_is_number, ours)) or not all(label.isascii() and label.isdigit() for label in labels):
+        raise UserError(apart, "give both as names or both as indices")
+    most = max(map(int, labels))
+    if most >= len(names):
+        raise UserError(f"{apart}; {most} is none of {len(names)} names", f"give {where} as names")
+    return codes, [names[int(label)] for label in labels]
 
 
 def _column(path: Path, table: pa.Table, name: str) -> tuple[IntArray, list[str]]:
@@ -285,6 +394,18 @@ def _argmax(path: Path, table: pa.Table, scores: Sequence[str]) -> tuple[IntArra
         raise UserError(f"{path}: row {row + 1}: column {scores[column]}: no number; expected a probability or a logit")
     names = [found[1] for name in scores if (found := SCORE.match(name))]
     return values.argmax(0).astype(np.int64), names
+
+
+def _argmax_of_lists(path: Path, table: pa.Table, name: str) -> tuple[IntArray, list[str]]:
+    """The place of the highest score of each clip, of cells such as ``[0.1, 0.9]``."""
+    rows = [re.split(r"[,;\s]+", cell.strip("[]() \t")) for cell in table[name].to_pylist()]
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        if len(row) != width or width < 2 or not all(map(_is_number, row)) or "nan" in map(str.lower, row):
+            found = shown(table[name][number - 1])
+            wanted = f"a list of {width} numbers" if width > 1 else "a list with a number for each class"
+            raise UserError(f"{path}: row {number}: column {name}: {found}; expected {wanted}")
+    return np.array(rows, dtype=np.float64).argmax(1).astype(np.int64), [str(i) for i in range(width)]
 
 
 def _thresholded(true: Sequence[str], column: tuple[IntArray, list[str]]) -> tuple[IntArray, list[str]]:
@@ -317,9 +438,61 @@ def _key_values(path: Path, text: str) -> dict[str, list[str]]:
             continue
         key, mark, value = re.match(r"^([^=:]*)([=:]?)(.*)$", line).groups()  # type: ignore[union-attr]
         if not mark:
-            raise UserError(f"{path}:{number}: {shown(line.strip())}: expected KEY = VALUE, as in the lines before")
-        pairs.setdefault(key.strip(), []).extend(re.split(r"[,;\s]+", value.strip(" \t[]()")))
+            raise UserError(
+                f"{path}:{number}: {shown(line.strip())}: expected KEY = VALUE, as in the lines before", SHAPE
+            )
+        values = re.split(r"[,;\s]+", value.strip(" \t[]()"))
+        if _is_figure(key):
+            _check_numbers(path, number, key.strip(), values)
+        pairs.setdefault(key.strip(), []).extend(values)
     return pairs
+
+
+def _columns(path: Path, rows: Sequence[tuple[int, list[str]]]) -> dict[str, list[str]]:
+    """Cells by column; a row that is a figure's name with its values counts as a column of them."""
+    columns: dict[str, list[str]] = {}
+    names: list[str] = []
+    for line, cells in rows:
+        if _is_pair(cells):
+            columns.setdefault(cells[0], []).extend(cell for cell in cells[1:] if cell)
+        elif not names:
+            if any(_is_figure(cell) and NUMBER_ALONE.search(cell) for cell in cells):
+                raise UserError(f"{path}:{line}: {shown(' '.join(cells))}: a line of a log; expected {WANTED}", SHAPE)
+            names = _names(path, cells)
+            epoch = next((name for name in names if name in EPOCH), names[0])
+            per_epoch = any(map(measure_of, names))
+            columns |= {name: [] for name in names if name not in columns}
+        elif per_epoch:  # else rows of names and values, of which this one is not known
+            if len(cells) != len(names):
+                said = f"a row has {len(cells)} cells where the header has {len(names)}: {shown(','.join(cells))}"
+                raise UserError(f"{path}:{line}: {said}", SHAPE)
+            for name, cell in zip(names, cells, strict=True):
+                if cell.lower() in SPLIT_NAMES:
+                    raise UserError(
+                        f"{path}:{line}: {name}: {cell}; expected one row for each epoch",
+                        "give each split its own columns: epoch,train_loss,val_loss",
+                    )
+                if name == epoch or measure_of(name):
+                    _check_numbers(path, line, name, [cell])
+                columns[name].append(cell)
+    return columns
+
+
+def _is_figure(name: str) -> bool:
+    """Whether a name is that of a figure that is read."""
+    return measure_of(name) is not None or re.sub(r"\W+", "_", name.strip().lower()) in NUMBER_OF_CLASSES
+
+
+def _is_pair(cells: Sequence[str]) -> bool:
+    """Whether a row is a figure's name with its values."""
+    values = [cell for cell in cells[1:] if cell]
+    return bool(values) and _is_figure(cells[0]) and all(_is_number(cell.rstrip("% ")) for cell in values)
+
+
+def _check_numbers(path: Path, line: int, name: str, cells: Sequence[str]) -> None:
+    for cell in cells:
+        if cell and not _is_number(cell.rstrip("% ")):
+            raise UserError(f"{path}:{line}: {shown(name)}: {shown(cell)}; expected a number", SHAPE)
 
 
 def _figures(path: Path, columns: Mapping[str, Sequence[str]]) -> Figures:
@@ -342,7 +515,7 @@ def _figures(path: Path, columns: Mapping[str, Sequence[str]]) -> Figures:
         if values and f"{split}_{kind}" not in curves:
             curves[f"{split}_{kind}"] = values
     if not curves:
-        raise UserError(f"{path}: no loss and no score in it", f"expected {WANTED}")
+        raise UserError(f"{path}: no loss and no score in it; expected {WANTED}", SHAPE)
     return Figures(curves, num_classes)
 
 

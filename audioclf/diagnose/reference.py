@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from audioclf.config import Axes
 from audioclf.diagnose.pool import Pool
-from audioclf.diagnose.trial import Trial
+from audioclf.diagnose.trial import Recipe, Trial
 from audioclf.training.scores import FloatArray, IntArray
 
 COMPONENTS = 100  # of the flattened features
@@ -42,7 +42,14 @@ def classifier(columns: int, clips: int) -> SVC:
     return make_pipeline(*steps, SVC(C=10.0, gamma="scale", class_weight="balanced"))
 
 
-def score_probe(name: str, columns: FloatArray, pool: Pool, fold: IntArray, labels: IntArray | None = None) -> Trial:
+def score_probe(
+    name: str,
+    columns: FloatArray,
+    pool: Pool,
+    fold: IntArray,
+    labels: IntArray | None = None,
+    train_on: np.ndarray | None = None,
+) -> Trial:
     """A cheap probe's trial.
 
     Args:
@@ -51,12 +58,14 @@ def score_probe(name: str, columns: FloatArray, pool: Pool, fold: IntArray, labe
         pool: the clips.
         fold: the cut that each clip is held out in.
         labels: other labels to train on; None: the given ones.
+        train_on: which clips may be trained on, bool ``[N]``; None: all.
     """
     learnt = pool.targets if labels is None else labels
+    allowed = np.ones(len(pool), dtype=bool) if train_on is None else train_on
     logits: FloatArray = np.full((len(pool), pool.num_classes), -1e6)
     train: list[float] = []
     for number in sorted(set(fold.tolist())):
-        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        inside, outside = np.flatnonzero((fold != number) & allowed), np.flatnonzero(fold == number)
         known = np.unique(learnt[inside])
         if len(known) < 2:
             logits[np.ix_(outside, known)] = 0.0
@@ -67,4 +76,5 @@ def score_probe(name: str, columns: FloatArray, pool: Pool, fold: IntArray, labe
             scores = np.stack([-scores, scores], 1)
         logits[np.ix_(outside, known)] = scores
         train.append(float((model.predict(columns[inside]) == learnt[inside]).mean()))
-    return Trial(name, pool, fold, logits, float(np.mean(train)) if train else float("nan"))
+    recipe = Recipe(name, train_labels=labels, train_on=train_on)
+    return Trial(name, pool, fold, logits, float(np.mean(train)) if train else float("nan"), recipe=recipe)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from audioclf.diagnose.command import hydra_value
-from audioclf.diagnose.trial import Recipe, Trial, effect
-from audioclf.diagnose.verdict import Numbers
+from audioclf.diagnose.trial import Recipe
+from audioclf.diagnose.verdict import Numbers, change_of
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -27,14 +27,15 @@ def try_repair(lab: Lab, name: str, repair: Repair) -> Numbers:
     Both are trained equally long, so that what the repair returns is not what more epochs would return.
 
     Returns:
-        ``effect`` and ``repair``.
+        ``effect``, ``repair`` and ``trained_epochs`` of both.
     """
-    return {"effect": effect(lab.as_long, repaired(lab, name, repair)), "repair": dict(repair)}
+    found = lab.compare(lab.unchanged, changed(lab, name, repair))
+    return {"effect": found, "repair": dict(repair), "trained_epochs": lab.epochs}
 
 
-def repaired(lab: Lab, name: str, repair: Repair) -> Trial:
-    """The trial of a repair."""
-    return lab.trial(Recipe(name, {"epochs": lab.epochs, **repair}))
+def changed(lab: Lab, name: str, repair: Repair) -> Recipe:
+    """The recipe of a repair, as long as :attr:`Lab.unchanged`."""
+    return Recipe(name, {"epochs": lab.epochs, **repair})
 
 
 def words(repair: Repair) -> list[str]:
@@ -44,8 +45,6 @@ def words(repair: Repair) -> list[str]:
 
 def gained(numbers: Numbers, what: str) -> str:
     """One sentence: what the repair did."""
-    found = numbers["effect"]
-    return (
-        f"{what}: F1 {found['before']:.2f} -> {found['after']:.2f}, "
-        f"{found['gain']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] out of fold"
-    )
+    epochs = f", both trained for {numbers['trained_epochs']} epochs" if "trained_epochs" in numbers else ""
+    seeds = f", {numbers['effect']['seeds']} seeds" if "seeds" in numbers["effect"] else ""
+    return f"{what}: {change_of(numbers['effect'])} out of fold{epochs}{seeds}"

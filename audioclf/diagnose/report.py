@@ -57,6 +57,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         console.print(_convicted(diagnosis))
     else:
         _say(_nothing(diagnosis))
+    for verdict in diagnosis.symptoms:
+        _say(f"symptom: {verdict.evidence[0]}")
     _list("not told from the evidence", _undetermined(diagnosis))
     if unmentioned := [v.cause.replace("_", " ") for v in diagnosis.unmentioned]:
         _say(f"the record says nothing of: {', '.join(unmentioned)}")
@@ -65,8 +67,14 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     _list("not run", [f"{title(diagnosis, one.cause)}: {one.why}" for one in diagnosis.not_run])
     _list("to do", (todo for verdict in diagnosis.convicted if (todo := sentence_of(verdict))))
     if diagnosis.command:
-        _say("to mend it:", style="bold")
+        mended = diagnosis.facts.get("mended")
+        reached = f" (out of fold F1 {f1_text(mended['f1'])})" if mended and mended["f1"] is not None else ""
+        _say(f"to mend it{reached}:", style="bold")
         console.print(f"  {printable(diagnosis.command)}", markup=False, soft_wrap=True)  # whole: it is copied
+        for why in (mended or {}).get("why", ()):
+            _say(f"  {why}")
+    for line in beyond(diagnosis):
+        _say(line)
     where = Path(diagnosis.run)
     written = (where if where.is_dir() else where.parent) / "diagnosis.html"
     if written.exists():
@@ -119,6 +127,17 @@ def headroom(gap: Gap | None) -> str | None:
     return f"{f1_text(gap.reference)} can be reached on the same clips, {f1_text(gap.size)} above {than}"
 
 
+def beyond(diagnosis: Diagnosis) -> list[str]:
+    """What a frozen embedding would bring, where it was tried and is worth a word."""
+    found = next((v.numbers.get("embedding") for v in diagnosis.verdicts if v.cause == "features_weak"), None)
+    if not found or found["gain"] < 0.05 or found["low"] <= 0:
+        return []
+    return [
+        f"beyond that: from a frozen embedding (YAMNet) a cheap probe reads F1 {f1_text(found['after'])} out of fold; "
+        "features=yamnet model=linear trains on it"
+    ]
+
+
 def sentence_of(verdict: Verdict) -> str | None:
     """What to do about a cause, where no change of settings mends it."""
     return verdict.next if isinstance(verdict.next, str) else None
@@ -135,7 +154,7 @@ def _nothing(diagnosis: Diagnosis) -> str:
 def _convicted(diagnosis: Diagnosis) -> Table:
     """The causes that are named, with their strongest evidence."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("of the gap", no_wrap=True)
+    table.add_column("of the gap, alone" if len(diagnosis.convicted) > 1 else "of the gap", no_wrap=True)
     table.add_column("the F1 is low because", overflow="fold")
     for verdict in diagnosis.convicted:
         cause = (title(diagnosis, verdict.cause), "bold" if verdict.status == "explains" else "")
@@ -148,7 +167,7 @@ def _convicted(diagnosis: Diagnosis) -> Table:
 def _undetermined(diagnosis: Diagnosis) -> Iterable[str]:
     unmentioned = diagnosis.unmentioned
     for verdict in diagnosis.verdicts:
-        if verdict.status == "undetermined" and verdict not in unmentioned:
+        if verdict.status == "undetermined" and verdict not in unmentioned and verdict not in diagnosis.symptoms:
             evidence = f": {verdict.evidence[0]}" if verdict.evidence else ""
             yield f"{title(diagnosis, verdict.cause)}{evidence}"
 

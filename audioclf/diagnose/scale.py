@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from audioclf.config import Config
@@ -16,11 +17,23 @@ FEW = 512  # clips that the input's size is measured on
 
 def input_size(config: Config, pool: Pool) -> float:
     """Mean over clips of sum |x|, x what one unit of the first layer is given."""
-    features = pool.features[:FEW]
-    standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
+    return float(np.mean(input_sizes(config, pool, pool.features[:FEW])))
+
+
+def input_sizes(config: Config, pool: Pool, features: torch.Tensor) -> list[float]:
+    """Sum |x| of each clip, x what one unit of the first layer is given.
+
+    Args:
+        config: of the network.
+        pool: what it is trained on.
+        features: of the clips ``[N, *shape]``.
+    """
+    standardise = Standardise.fit(config.features.normalisation, pool.features[:FEW].split(256), pool.shape)
     with torch.random.fork_rng(devices=[]):
         model = build_model(config.model, pool.shape, pool.num_classes, config.features)
-    return preflight.input_size(standardise, features, model)
+    share = preflight.seen_at_once(model, standardise(pool.features[: preflight.SEEN]))
+    sizes = [standardise(part).abs().flatten(1).sum(1) for part in features.split(256)]
+    return (share * torch.cat(sizes)).tolist()
 
 
 def first_jump(config: Config, pool: Pool) -> float:

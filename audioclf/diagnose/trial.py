@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from audioclf.config import Config, parse_config
-from audioclf.data import epoch_seed
+from audioclf.data import balanced_chances, epoch_order, epoch_seed
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.verdict import Numbers
 from audioclf.features.normalise import Standardise
@@ -30,6 +30,8 @@ from audioclf.training.module import ClassifierModule
 from audioclf.training.optimizers import Schedule, build_optimizer
 from audioclf.training.scores import DRAWS, LEVEL, FloatArray, IntArray, macro_f1
 
+BASE = "base"  # the trial of the run's own setting
+TURN = 1_000_000  # apart: the orders of an epoch that passes over its clips several times
 MOST_LOOKS = 25  # epochs at which held-out clips are scored
 
 
@@ -40,18 +42,18 @@ class Recipe:
     Attributes:
         name: e.g. ``"lower_lr"``; also the name of its file.
         overrides: dotted keys of the configuration and their values, e.g. ``{"lr": 1e-5}``.
-        balanced: whether each class is drawn equally often in training.
         select: weights that are scored: the last epoch's, or those of the best epoch, which the other folds choose.
         train_labels: other labels to train on ``[N]``, or None; scoring always uses the given ones.
         train_on: which clips of the pool may be trained on, bool ``[N]``; None: all.
+        seed: added to the run's; another draws other weights and another order.
     """
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    balanced: bool = False
     select: str | None = None
     train_labels: IntArray | None = None
     train_on: np.ndarray | None = None
+    seed: int = 0
 
     def config(self, config: Config) -> Config:
         """The run's configuration with the changes."""
@@ -79,7 +81,7 @@ class Trial:
         train_f1: macro-F1 on the clips that were trained on, mean of the folds; nan where it is not known.
         curve: macro-F1 out of fold after each looked-at epoch, ``{epoch: F1}``; empty for probes.
         losses: cross-entropy of the training batches after each looked-at epoch, ``{epoch: loss}``.
-        overrides: what was changed.
+        recipe: what was changed; None for probes.
         looks: logits after each looked-at epoch ``[E, N, K]``; None for probes.
     """
 
@@ -90,7 +92,7 @@ class Trial:
     train_f1: float = float("nan")
     curve: Mapping[int, float] = field(default_factory=dict)
     losses: Mapping[int, float] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
     looks: FloatArray | None = None
 
     def selecting(self, select: str) -> Trial:
@@ -116,20 +118,28 @@ class Trial:
         return macro_f1(self.pool.targets, self.predicted, self.pool.num_classes)
 
     def write(self, folder: Path) -> None:
-        """Writes ``NAME.parquet``: clip, group, fold, target, predicted, logits; the recipe in its metadata."""
-        pool = self.pool
-        table = pa.table(
-            {
-                "clip": pool.ids,
-                "group": pool.groups,
-                "fold": self.fold,
-                "target": pool.targets,
-                "predicted": self.predicted,
-                "logits": pa.array(self.logits.astype(np.float32).tolist(), pa.list_(pa.float32())),
-            }
-        )
+        """Writes ``NAME.parquet``: clip, group, fold, target, predicted, logits; the recipe in its metadata.
+
+        ``trained_on`` and ``train_label`` are columns where the recipe chooses clips or changes labels.
+        """
+        pool, recipe = self.pool, self.recipe or Recipe(self.name)
+        columns = {
+            "clip": pool.ids,
+            "group": pool.groups,
+            "fold": self.fold,
+            "target": pool.targets,
+            "predicted": self.predicted,
+            "logits": pa.array(self.logits.astype(np.float32).tolist(), pa.list_(pa.float32())),
+        }
+        if recipe.train_on is not None:
+            columns["trained_on"] = recipe.train_on
+        if recipe.train_labels is not None:
+            columns["train_label"] = recipe.train_labels
+        table = pa.table(columns)
         said = {
-            "overrides": dict(self.overrides),
+            "overrides": dict(recipe.overrides),
+            "select": recipe.select,
+            "seed": recipe.seed,
             "train_f1": self.train_f1,
             "curve": dict(self.curve),
             "losses": dict(self.losses),
@@ -139,20 +149,40 @@ class Trial:
             pq.write_table(table.replace_schema_metadata(metadata), file)
 
 
-def effect(before: Trial, after: Trial, mask: np.ndarray | None = None) -> Numbers:
+def joined(name: str, trials: Sequence[Trial]) -> Trial:
+    """Trials of the same pool and recipe with other seeds as one: each clip stands in it once for each seed.
+
+    Its F1 is of all predictions together, and an interval over recordings draws all seeds of a clip together.
+    """
+    first, times = trials[0], len(trials)
+    return Trial(
+        name=name,
+        pool=first.pool.take(np.tile(np.arange(len(first.pool)), times)),
+        fold=np.tile(first.fold, times),
+        logits=np.concatenate([trial.logits for trial in trials]),
+        train_f1=float(np.mean([trial.train_f1 for trial in trials])),
+    )
+
+
+def level_of(candidates: int) -> float:
+    """Level of the interval of one effect among several of which the surest is taken (Bonferroni)."""
+    return 1 - (1 - LEVEL) / candidates
+
+
+def effect(before: Trial, after: Trial, level: float = LEVEL) -> Numbers:
     """What a change did to macro-F1, paired over clips, with an interval over recordings.
 
     Args:
         before: usually the run's own setting.
         after: the trial of the same pool with the change.
-        mask: the clips that count, bool ``[N]``; None: all.
+        level: of the interval.
 
     Returns:
-        ``before``, ``after``, ``gain`` and its 95 % interval ``low``, ``high``; ``trials``, the names of both.
+        ``before``, ``after``, ``gain`` and its interval ``low``, ``high``; ``trials``, the names of both.
     """
     pool = before.pool
     names = {"trials": [before.name, after.name]}
-    return names | paired(pool.targets, before.predicted, after.predicted, pool.groups, pool.num_classes, mask)
+    return names | paired(pool.targets, before.predicted, after.predicted, pool.groups, pool.num_classes, level)
 
 
 def paired(
@@ -161,14 +191,11 @@ def paired(
     after: IntArray,
     groups: list[str],
     num_classes: int,
-    mask: np.ndarray | None = None,
+    level: float = LEVEL,
 ) -> Numbers:
     """The same for any two predictions ``[N]`` of the same clips: a percentile bootstrap that draws recordings."""
-    if mask is not None:
-        targets, before, after = targets[mask], before[mask], after[mask]
-        groups = [group for group, keep in zip(groups, mask, strict=True) if keep]
     draws = _draws(targets, after, groups, num_classes) - _draws(targets, before, groups, num_classes)
-    low, high = np.quantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
     first, second = macro_f1(targets, before, num_classes), macro_f1(targets, after, num_classes)
     return {"before": first, "after": second, "gain": second - first, "low": float(low), "high": float(high)}
 
@@ -220,7 +247,12 @@ def known(pool: Pool, fold: IntArray) -> np.ndarray:
 
 
 def train_trial(
-    recipe: Recipe, config: Config, pool: Pool, fold: IntArray, advance: Callable[[float], None] | None = None
+    recipe: Recipe,
+    config: Config,
+    pool: Pool,
+    fold: IntArray,
+    advance: Callable[[float], None] | None = None,
+    passes: float = 1.0,
 ) -> Trial:
     """Trains the run's setting with a recipe's changes, once for each fold, and scores what was held out.
 
@@ -232,6 +264,7 @@ def train_trial(
         pool: the clips.
         fold: of :func:`folds_of`.
         advance: called with the share of the trial that is done after each epoch.
+        passes: of :func:`train_once`.
     """
     changed = recipe.config(config)
     labels = pool.targets if recipe.train_labels is None else recipe.train_labels
@@ -244,7 +277,7 @@ def train_trial(
         inside, outside = np.flatnonzero((fold != number) & allowed), np.flatnonzero(fold == number)
         if len(inside) == 0:
             continue
-        seed = epoch_seed(changed.seed, 1_000_000 + number) % 2**31
+        seed = epoch_seed(changed.seed, 1_000_000 + 1000 * recipe.seed + number) % 2**31
 
         def look(at: int, module: ClassifierModule, loss: float, outside: np.ndarray = outside) -> None:
             logits[at, outside] = predict(module, pool.features[outside])
@@ -254,7 +287,7 @@ def train_trial(
             if advance is not None:
                 advance((place + share) / len(numbers))
 
-        module = train_once(changed, pool, inside, labels, seed, recipe.balanced, looks, look, done)
+        module = train_once(changed, pool, inside, labels, seed, looks, look, done, passes)
         seen = predict(module, pool.features[inside]).argmax(1)
         train_f1.append(macro_f1(labels[inside], seen, pool.num_classes))
     logits = np.nan_to_num(logits, nan=0.0, posinf=1e30, neginf=-1e30)  # diverged: no class is preferred
@@ -268,7 +301,7 @@ def train_trial(
         train_f1=float(np.mean(train_f1)) if train_f1 else float("nan"),
         curve=curve,
         losses={e: float(losses[i]) for i, e in enumerate(looks)},
-        overrides=dict(recipe.overrides),
+        recipe=recipe,
         looks=logits,
     )
 
@@ -279,10 +312,10 @@ def train_once(
     inside: np.ndarray,
     labels: IntArray,
     seed: int,
-    balanced: bool = False,
     looks: list[int] | None = None,
     look: Callable[[int, ClassifierModule, float], None] | None = None,
     done: Callable[[float], None] | None = None,
+    passes: float = 1.0,
 ) -> ClassifierModule:
     """Trains one model of a configuration on some clips of a pool.
 
@@ -295,26 +328,25 @@ def train_once(
         inside: places of those that are trained on.
         labels: the labels to learn ``[N]``.
         seed: of weights and order.
-        balanced: draw each class equally often.
         looks: epochs, from 1, after which ``look`` is called with (place in ``looks``, module, mean loss).
         look: see there.
         done: called after each epoch with the share done.
+        passes: over the clips in an epoch: above 1 where they stand for more clips, so that as many steps are taken.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features, targets = pool.features[inside], torch.as_tensor(labels[inside])
         standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
+        module.loss.fit(targets)
         module.train()
-        batches = math.ceil(len(inside) / config.batch_size)
+        drawn = round(passes * len(inside))
+        batches = math.ceil(drawn / config.batch_size)
         optimizer, schedules = build_optimizer(module.model, config, math.ceil(batches / config.trainer.accumulate))
-        share = 1.0 / np.bincount(labels[inside], minlength=pool.num_classes)[labels[inside]] if balanced else None
+        chances = balanced_chances(targets) if config.sampler == "balanced" else None
         for epoch in range(1, config.epochs + 1):
-            generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-            if share is None:
-                order = torch.randperm(len(inside), generator=generator)
-            else:
-                order = torch.multinomial(torch.as_tensor(share), len(inside), replacement=True, generator=generator)
+            turns = range(math.ceil(passes))
+            order = torch.cat([epoch_order(len(inside), seed, epoch + TURN * turn, chances) for turn in turns])[:drawn]
             total = 0.0
             module.start_epoch(epoch - 1)
             torch.manual_seed(epoch_seed(seed, epoch))  # of augmentation and dropout, as SeedEpochs does
@@ -331,7 +363,7 @@ def train_once(
                 _step(schedules, "step")
             _step(schedules, "epoch")
             if looks and look is not None and epoch in looks:
-                look(looks.index(epoch), module, total / len(inside))
+                look(looks.index(epoch), module, total / drawn)
             if done is not None:
                 done(epoch / config.epochs)
     return module

@@ -100,16 +100,24 @@ def status_of(effect: Mapping[str, Any], gap: Gap, limits: Limits) -> Status:
 
     ``explains``: share at least ``explains`` and the interval above 0; ``contributes``: share at least
     ``contributes``, the interval above 0; both only where the gain is at least ``least_gain`` of F1. ``cleared``: the
-    gain is smaller than that for sure, or too small a share. Else ``undetermined``.
+    whole interval is below ``least_gain``, or below ``contributes`` of the gap. Else ``undetermined``.
     """
-    share, _ = share_of(effect, gap)
+    share, (_, most) = share_of(effect, gap)
     if effect["gain"] >= limits["least_gain"] and effect["low"] > 0:
         if share >= limits["explains"]:
             return "explains"
         if share >= limits["contributes"]:
             return "contributes"
-    small = effect["gain"] < limits["least_gain"] or share < limits["contributes"]
+    small = effect["high"] < limits["least_gain"] or most < limits["contributes"]
     return "cleared" if small else "undetermined"
+
+
+def change_of(effect: Mapping[str, Any]) -> str:
+    """An effect in words: ``F1 0.11 -> 0.60, +0.49 [+0.41, +0.54]``."""
+    return (
+        f"F1 {effect['before']:.2f} -> {effect['after']:.2f}, "
+        f"{effect['gain']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
+    )
 
 
 @functools.cache

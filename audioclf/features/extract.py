@@ -14,7 +14,7 @@ import torch
 
 from audioclf.audio.decode import AudioError
 from audioclf.audio.importer import cores
-from audioclf.audio.store import CANONICAL_RATE, AudioStore, from_pcm, pcm_sha256, read_pcm
+from audioclf.audio.store import CANONICAL_RATE, AudioStore, Pcm, from_pcm, pcm_sha256, read_pcm
 from audioclf.config import Launcher
 from audioclf.console import progress_bar
 from audioclf.errors import UserError
@@ -161,6 +161,11 @@ def load_waveform(audio: AudioStore, key: str, rate: int, sha256: str | None = N
         raise UserError(
             f"{audio.path(key)}: not the audio that the ledger knows", "run again: another process changed it"
         )
+    return as_waveform(pcm, rate)
+
+
+def as_waveform(pcm: Pcm, rate: int) -> torch.Tensor:
+    """16-bit samples at ``CANONICAL_RATE`` as a waveform ``[n]``, float32, at ``rate`` Hz."""
     samples = from_pcm(pcm)
     if rate != CANONICAL_RATE:
         samples = soxr.resample(samples, CANONICAL_RATE, rate, quality="HQ")

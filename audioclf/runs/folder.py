@@ -5,7 +5,7 @@
     config.yaml          the resolved configuration
     environment.json     git commit, package versions, hardware, seed
     metrics.csv          one row for each epoch, train and val
-    predictions.parquet  clip, group, split, target, label, predicted, logits
+    predictions.parquet  clip, group, split, target, label, predicted, logits; of several labels lists, and scores
     checkpoints/         last.ckpt (to continue from), model.ckpt (the selected weights)
     events*/             TensorBoard
     train.log            what was printed, with times

@@ -59,13 +59,15 @@ def shares_epochs(config: Config) -> bool:
 def run_name(config: Config) -> str:
     """A folder name that says what a person looks for, and ends in the identity, so that no two runs share it.
 
-    Said are data (and fold), front-end and model, then every key that has no default (lr, epochs, seed) or another
-    value than its default, e.g. ``esc10.fold1-mel-audio_classifier-lr3e-5-epochs50-seed0-n_mels32-3fa9c1d20b7e``: at
-    most :data:`LONGEST_NAME` characters of ``A-Z a-z 0-9 . _ -``. What would be longer is not said, last keys first.
+    Said are data (and fold), front-end, model and any loss but cross-entropy, then every key that has no default (lr,
+    epochs, seed) or another value than its default, e.g.
+    ``esc10.fold1-mel-audio_classifier-lr3e-5-epochs50-seed0-n_mels32-3fa9c1d20b7e``: at most :data:`LONGEST_NAME`
+    characters of ``A-Z a-z 0-9 . _ -``. What would be longer is not said, last keys first.
     """
     data = config.data.name + (f".fold{config.data.fold}" if config.data.fold is not None else "")
     said = [_said(key, value) for key, value in _unusual(config) if key != "data.fold"]
-    parts = [data, config.features.name, config.model.name, *said]
+    loss = [] if config.loss.name == "cross_entropy" else [config.loss.name]
+    parts = [data, config.features.name, config.model.name, *loss, *said]
     end = f"-{identity(config)[:12]}"
     while len("-".join(parts) + end) > LONGEST_NAME and len(parts) > 1:
         parts.pop()

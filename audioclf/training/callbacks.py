@@ -18,11 +18,10 @@ from audioclf.console import ProgressBar
 from audioclf.data import epoch_seed
 from audioclf.files import temporary_name
 from audioclf.runs.folder import RunFolder
+from audioclf.training.module import ClassifierModule
 from audioclf.training.tensorboard import RunBoard
 
 log = logging.getLogger("audioclf")
-
-CURVES = ("loss", "f1_macro", "accuracy")
 
 
 class SeedEpochs(Callback):
@@ -67,8 +66,9 @@ class RecordEpochs(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Records the epoch that has just ended."""
+        curves = _module(trainer).task.curves
         row: dict[str, float | int | None] = {"epoch": trainer.current_epoch + 1}
-        row |= {f"{split}_{name}": _metric(trainer, f"{split}/{name}") for split in ("train", "val") for name in CURVES}
+        row |= {f"{split}_{name}": _metric(trainer, f"{split}/{name}") for split in ("train", "val") for name in curves}
         self.folder.append_metrics(row)
         if self.board is not None:
             self.board.epoch(row)
@@ -77,7 +77,7 @@ class RecordEpochs(Checkpoint):
 
 
 class KeepBest(Checkpoint):
-    """Remembers the best epoch: the highest val macro-F1, the lower val loss where it ties.
+    """Remembers the best epoch: the highest val score (of single labels macro-F1), the lower val loss where it ties.
 
     Its weights stay in memory and travel inside ``last.ckpt``: one file is the run's state, so there is no moment at
     which two files disagree.
@@ -89,26 +89,26 @@ class KeepBest(Checkpoint):
     def __init__(self, wanted: bool = True) -> None:
         self.wanted = wanted
         self.epoch = 0  # from 1; 0: none yet
-        self.f1, self.loss = -math.inf, math.inf
+        self.score, self.loss = -math.inf, math.inf
         self.weights: dict[str, torch.Tensor] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares the epoch with the best one."""
-        f1 = _metric(trainer, "val/f1_macro") or 0.0
+        score = _metric(trainer, f"val/{_module(trainer).task.chooses}") or 0.0
         loss = _metric(trainer, "val/loss")
         loss = math.inf if loss is None else loss
-        if self.wanted and (f1, -loss) > (self.f1, -self.loss):
-            self.f1, self.loss, self.epoch = f1, loss, trainer.current_epoch + 1
+        if self.wanted and (score, -loss) > (self.score, -self.loss):
+            self.score, self.loss, self.epoch = score, loss, trainer.current_epoch + 1
             self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What travels inside the checkpoint."""
-        return {"best": {"epoch": self.epoch, "f1": self.f1, "loss": self.loss}, "best_weights": self.weights}
+        return {"best": {"epoch": self.epoch, "score": self.score, "loss": self.loss}, "best_weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up what a checkpoint brought."""
         best: Mapping[str, Any] = state_dict["best"]
-        self.epoch, self.f1, self.loss = best["epoch"], best["f1"], best["loss"]
+        self.epoch, self.score, self.loss = best["epoch"], best["score"], best["loss"]
         self.weights = state_dict["best_weights"]
 
 
@@ -206,6 +206,12 @@ def _words(row: Mapping[str, float | int | None]) -> str:
     """An epoch's numbers for people, e.g. ``train loss 0.353``; ``nan`` where training diverged."""
     numbers = {name: math.nan if value is None else value for name, value in row.items() if name != "epoch"}
     return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
+
+
+def _module(trainer: pl.Trainer) -> ClassifierModule:
+    module = trainer.lightning_module
+    assert isinstance(module, ClassifierModule)
+    return module
 
 
 def _metric(trainer: pl.Trainer, name: str) -> float | None:

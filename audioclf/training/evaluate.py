@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +15,7 @@ from audioclf.features.mel import TorchaudioMel, shown_as
 from audioclf.files import replacing
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import ClassifierModule
-from audioclf.training.scores import LEVEL, IntArray, chance, confusion_matrix, interval, scores
+from audioclf.training.task import Task
 from audioclf.training.tensorboard import ErrorExample
 
 SHOWN_ERRORS = 10
@@ -37,86 +35,56 @@ def predict_splits(module: ClassifierModule, data: AudioDataModule) -> dict[str,
     return logits
 
 
-def evaluate(data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str, Any]:
+def evaluate(task: Task, data: AudioDataModule, logits: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Scores of every split, and the chance floor and interval of test.
 
     Args:
+        task: with what it learns from val.
         data: the data module after ``setup()``.
         logits: by split, ``[N, K]``.
     """
-    content: dict[str, Any] = {}
     targets = {name: data.datasets[name].targets for name in SPLITS}
-    for name in SPLITS:
-        found = scores(confusion_of(data, logits, name))
-        content[name] = {
-            "loss": float(torch.nn.functional.cross_entropy(logits[name], targets[name])),
-            "accuracy": found.accuracy,
-            "precision_macro": found.precision_macro,
-            "recall_macro": found.recall_macro,
-            "f1_macro": found.f1_macro,
-            "f1_micro": found.accuracy,
-            "f1_weighted": found.f1_weighted,
-            "classes_without_support": found.classes_without_support,
-            "per_class": {
-                label: {
-                    "precision": float(found.precision[i]),
-                    "recall": float(found.recall[i]),
-                    "f1": float(found.f1[i]),
-                    "support": int(found.support[i]),
-                }
-                for i, label in enumerate(data.classes)
-            },
-        }
-    test, predicted = targets["test"].numpy(), logits["test"].argmax(1).numpy()
+    content: dict[str, Any] = {"task": task.name, **task.tuned()}
+    content |= {name: task.scored(logits[name], targets[name]) for name in SPLITS}
     groups = [clip.group for clip in data.splits.test]
-    classes = len(data.classes)
-    content["chance"] = asdict(chance(test, predicted, targets["train"].numpy(), classes))
-    content["interval"] = {"f1_macro": list(interval(test, predicted, groups, classes)), "level": LEVEL}
+    content["chance"] = task.floor(logits["test"], targets["test"], targets["train"])
+    content["interval"] = task.intervals(logits["test"], targets["test"], groups)
     finite_logits = all(bool(part.isfinite().all()) for part in logits.values())
-    content["diverged"] = not finite_logits or content["train"]["loss"] > DIVERGED * math.log(classes)
+    content["diverged"] = not finite_logits or content["train"]["loss"] > DIVERGED * task.guess
     return content
 
 
-def write_predictions(folder: RunFolder, data: AudioDataModule, logits: dict[str, torch.Tensor]) -> None:
-    """Writes ``predictions.parquet``: one row for each clip of each split."""
-    columns: dict[str, list[Any]] = {
-        n: [] for n in ("clip", "group", "split", "target", "label", "predicted", "logits")
-    }
+def write_predictions(task: Task, folder: RunFolder, data: AudioDataModule, logits: dict[str, torch.Tensor]) -> None:
+    """Writes ``predictions.parquet``: one row for each clip of each split; where clips have several labels, lists."""
+    several = task.name == "multi_label"
+    names = ("clip", "group", "split", "target", "label", "predicted", "logits", *(["scores"] if several else []))
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+
+    def named(found: list[Any]) -> list[Any]:
+        return [[data.classes[k] for k in one] if several else data.classes[one] for one in found]
+
     for name, part in data.splits.parts().items():
-        targets = data.datasets[name].targets.tolist()
+        targets = task.listed(data.datasets[name].targets)
         columns["clip"] += [clip.id for clip in part]
         columns["group"] += [clip.group for clip in part]
         columns["split"] += [name] * len(part)
         columns["target"] += targets
-        columns["label"] += [data.classes[t] for t in targets]
-        columns["predicted"] += [data.classes[p] for p in logits[name].argmax(1).tolist()]
+        columns["label"] += named(targets)
+        columns["predicted"] += named(task.listed(task.decided(logits[name])))
         columns["logits"] += logits[name].numpy().tolist()
-    table = pa.table(columns).cast(
-        pa.schema(
-            [(n, pa.string()) for n in ("clip", "group", "split")]
-            + [
-                ("target", pa.int32()),
-                ("label", pa.string()),
-                ("predicted", pa.string()),
-                ("logits", pa.list_(pa.float32())),
-            ]
-        )
-    )
+        if several:
+            columns["scores"] += task.probabilities(logits[name]).numpy().tolist()
+    numbers, words = (pa.list_(kind) if several else kind for kind in (pa.int32(), pa.string()))
+    types = {"target": numbers, "label": words, "predicted": words}
+    types |= dict.fromkeys(("logits", "scores"), pa.list_(pa.float32()))
+    table = pa.table(columns).cast(pa.schema([(name, types.get(name, pa.string())) for name in names]))
     with replacing(folder.predictions) as file:
         pq.write_table(table.replace_schema_metadata({"classes": "\n".join(data.classes)}), file)
 
 
-def confusion_of(data: AudioDataModule, logits: dict[str, torch.Tensor], name: str) -> IntArray:
-    """The confusion matrix ``[K, K]`` of one split, row true, column predicted."""
-    predicted = logits[name].argmax(1).numpy()
-    return confusion_matrix(data.datasets[name].targets.numpy(), predicted, len(data.classes))
-
-
-def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor) -> list[ErrorExample]:
+def confident_errors(config: Config, task: Task, data: AudioDataModule, logits: torch.Tensor) -> list[ErrorExample]:
     """The test clips that are wrong with the highest probability."""
-    targets = data.datasets["test"].targets
-    confidence, predicted = logits.softmax(1).max(1)
-    wrong = [i for i in confidence.argsort(descending=True).tolist() if predicted[i] != targets[i]][:SHOWN_ERRORS]
+    wrong = task.mistakes(logits, data.datasets["test"].targets)[:SHOWN_ERRORS]
     mel = shown_as(config.features)
     front_end = TorchaudioMel(mel)
 
@@ -129,7 +97,7 @@ def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor
 
     return [
         ErrorExample(
-            title=f"{data.splits.test[i].label} taken for {data.classes[int(predicted[i])]} ({confidence[i]:.2f}), {data.splits.test[i].id}",
+            title=f"{what}, {data.splits.test[i].id}",
             features=spectrogram(i).numpy(),
             samples=_heard(data, i).clamp(-1, 1).numpy(),
             rate=data.front_end.sample_rate,
@@ -137,7 +105,7 @@ def confident_errors(config: Config, data: AudioDataModule, logits: torch.Tensor
             hertz=(mel.f_min, mel.f_max or mel.sample_rate / 2),
             unit="dB" if mel.scale == "db" else "power",
         )
-        for i in wrong
+        for i, what in wrong
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from audioclf.data import AudioDataModule
 from audioclf.runs.folder import LAYOUT, RunFolder, finite
 from audioclf.runs.identity import swept_settings
 from audioclf.training.callbacks import KeepBest, save_atomically
-from audioclf.training.evaluate import confident_errors, confusion_of, evaluate, predict_splits, write_predictions
+from audioclf.training.evaluate import confident_errors, evaluate, predict_splits, write_predictions
 from audioclf.training.module import ClassifierModule
 from audioclf.training.tensorboard import RunBoard
 
@@ -51,9 +52,11 @@ def finish(
     assert isinstance(module, ClassifierModule)
     done = len(folder.read_metrics())  # fewer than config.epochs where it was stopped early
     with as_configured(trainer, config), _selected(module, best):
-        save_atomically(trainer, folder.model_checkpoint, weights_only=True)
         logits = predict_splits(module, data)
-    write_predictions(folder, data, logits)
+        module.task.tune(logits["val"], data.datasets["val"].targets)
+        save_atomically(trainer, folder.model_checkpoint, weights_only=True)
+        task = copy.deepcopy(module.task).cpu()
+    write_predictions(task, folder, data, logits)
     result: dict[str, Any] = finite(
         {
             "status": "finished",
@@ -65,15 +68,15 @@ def finish(
             "selected_epoch": best.epoch if best.wanted else done,
             "trained_epochs": done,
             "select": config.trainer.select,
-            **evaluate(data, logits),
+            **evaluate(task, data, logits),
             "data": data.summary(),
             "seconds": round(time.monotonic() - started, 1),
         }
     )
     if board is not None:
         try:
-            confusion = confusion_of(data, logits, "test")
-            board.finish(result["settings"], result, confusion, confident_errors(config, data, logits["test"]))
+            confusion = task.confusion(logits["test"], data.datasets["test"].targets)
+            board.finish(result["settings"], result, confusion, confident_errors(config, task, data, logits["test"]))
         except (ValueError, RuntimeError, OSError):  # a figure that cannot be drawn costs no finished run
             log.exception("TensorBoard's figures could not be written")
     folder.write_result(result)

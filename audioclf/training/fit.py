@@ -148,6 +148,7 @@ def data_module(config: Config) -> AudioDataModule:
         device=_device(config),
         fetch=config.fetch,
         launcher=config.launcher,
+        sampler=config.sampler,
     )
 
 
@@ -297,9 +298,11 @@ def follow(config: Config, folder: RunFolder, rank: Rank) -> None:
 def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
     """The module as training begins with it."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    shape = data.front_end.output_shape
+    shape, version = data.front_end.output_shape, data.front_end.version
     standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
-    return ClassifierModule(config.model_dump(), data.classes, shape, standardise)
+    module = ClassifierModule(config.model_dump(), data.classes, shape, standardise, front_end_version=version)
+    module.loss.fit(data.datasets["train"].targets)
+    return module
 
 
 def _trainer(

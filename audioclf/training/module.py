@@ -1,4 +1,4 @@
-"""The LightningModule: normalisation, network, cross-entropy and Adam, with metrics collected over whole epochs."""
+"""The LightningModule: normalisation, network, loss and Adam, with metrics collected over whole epochs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import Metric, SumMetric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from audioclf.config import Config, LossConfig, parse_config
+from audioclf import __version__
+from audioclf.config import Config, parse_config
 from audioclf.data import Batch
 from audioclf.features.normalise import Standardise
 from audioclf.models.build import build_model
 from audioclf.models.finetune import Finetune
 from audioclf.training.augment import Augment
+from audioclf.training.losses import build_loss
 from audioclf.training.optimizers import build_optimizer
-from audioclf.training.scores import scores
+from audioclf.training.task import build_task
+
+LAYOUT = 1
+"""Of a checkpoint; raised when an older or newer audioclf would misread it."""
 
 
 class ClassifierModule(pl.LightningModule):
-    """One run's model: ``Standardise`` → network → cross-entropy, trained by Adam.
+    """One run's model: ``Standardise`` → network → loss, trained by Adam.
 
-    A checkpoint of it holds all that prediction needs: configuration, label map, normalisation, and the architecture of
-    an encoder that was fine-tuned.
+    A checkpoint of it holds all that prediction needs: configuration, label map, normalisation, the architecture of an
+    encoder that was fine-tuned, and what its task learnt (thresholds). What its loss learns from the training split,
+    ``loss.fit(targets)`` learns before training.
 
     Args:
         config: the resolved configuration as plain containers.
@@ -34,6 +39,7 @@ class ClassifierModule(pl.LightningModule):
         feature_shape: shape of one clip's features.
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
         encoder: architecture of the encoder that is fine-tuned, of a checkpoint, which needs no pretrained weights.
+        front_end_version: of the front-end whose features it is trained on; empty: not known.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class ClassifierModule(pl.LightningModule):
         feature_shape: Sequence[int],
         standardise: Standardise | None = None,
         encoder: dict[str, Any] | None = None,
+        front_end_version: str = "",
     ) -> None:
         super().__init__()
         self.config: Config = parse_config(config)
@@ -54,14 +61,19 @@ class ClassifierModule(pl.LightningModule):
         self.model = build_model(self.config.model, shape, len(classes), self.config.features, encoder)
         own = {"encoder": self.model.encoder.architecture} if isinstance(self.model, Finetune) else {}
         self.save_hyperparameters(
-            {"config": config, "classes": list(classes), "feature_shape": list(feature_shape), **own}
+            {
+                "config": config,
+                "classes": list(classes),
+                "feature_shape": list(feature_shape),
+                "front_end_version": front_end_version,
+                **own,
+            }
         )
-        self.loss = build_loss(self.config.loss)
+        self.loss = build_loss(self.config.loss, len(classes))
+        self.task = build_task(self.config, classes)
         # A sum, because torchmetrics' mean drops NaN (an epoch that diverged would look sound) or, told not to, weights.
         self.loss_sum = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in ("fit", "val", "test")})
-        self.confusion = nn.ModuleDict(
-            {stage: MulticlassConfusionMatrix(len(classes), validate_args=False) for stage in ("fit", "val", "test")}
-        )
+        self.collected = nn.ModuleDict({stage: self.task.metric() for stage in ("fit", "val", "test")})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *feature_shape]`` as the front-end gives them → logits ``[B, K]``."""
@@ -76,6 +88,10 @@ class ClassifierModule(pl.LightningModule):
         """What the model does before an epoch, from 0."""
         if isinstance(self.model, Finetune):
             self.model.start_epoch(epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says which audioclf wrote the checkpoint."""
+        checkpoint["audioclf"] = {"layout": LAYOUT, "version": __version__}
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One step's loss; the epoch's train metrics are of the weights as they changed from step to step.
@@ -139,22 +155,17 @@ class ClassifierModule(pl.LightningModule):
 
     def _count(self, stage: str, loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
         _update(self.loss_sum[stage], loss.detach() * len(targets))
-        _update(self.confusion[stage], logits.detach().argmax(1), targets)
+        _update(self.collected[stage], logits.detach(), targets)
 
     def _log_epoch(self, stage: str, name: str) -> None:
-        loss, confusion = self.loss_sum[stage], self.confusion[stage]
-        assert isinstance(loss, Metric) and isinstance(confusion, Metric)
-        found = scores(confusion.compute().cpu().numpy())
-        self.log(f"{name}/loss", loss.compute() / int(found.support.sum()))
-        self.log(f"{name}/f1_macro", found.f1_macro)
-        self.log(f"{name}/accuracy", found.accuracy)
+        loss, collected = self.loss_sum[stage], self.collected[stage]
+        assert isinstance(loss, Metric) and isinstance(collected, Metric)
+        found, clips = self.task.of_epoch(collected, tuned=stage == "test")
+        self.log(f"{name}/loss", loss.compute() / clips)
+        for score, value in found.items():
+            self.log(f"{name}/{score}", value)
         loss.reset()
-        confusion.reset()
-
-
-def build_loss(config: LossConfig) -> nn.Module:
-    """The loss that the ``loss`` section names."""
-    return nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        collected.reset()
 
 
 def _update(metric: nn.Module, *values: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from audioclf.clips.annotations import given_away
+from audioclf.clips.manifest import count_by_label
 from audioclf.data import AudioDataModule
 from audioclf.features.normalise import Standardise, finest
 from audioclf.runs.identity import short
@@ -153,15 +154,17 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
 
 
 def loss_at_init(module: ClassifierModule, features: torch.Tensor, targets: torch.Tensor) -> Check:
-    """The untrained model's loss, which is ln K where it says the same of all K classes."""
+    """The untrained model's loss, and that of one which says the same of all classes: ln K by plain cross-entropy."""
     training = module.training
     module.eval()
     with torch.inference_mode():
-        loss = float(module.loss(module(features), targets))
+        logits = module(features)
+        loss, guess = float(module.loss(logits, targets)), float(module.loss(torch.zeros_like(logits), targets))
     module.train(training)
-    guess = math.log(len(module.classes))
     loud = not loss <= guess + LOUD_LOSS
-    sentence = f"the untrained model's loss is {loss:.3g}, guessing has {guess:.3g} (ln {len(module.classes)})"
+    sentence = f"the untrained model's loss is {loss:.3g}, guessing has {guess:.3g}"
+    if math.isclose(guess, math.log(len(module.classes)), abs_tol=1e-4):
+        sentence += f" (ln {len(module.classes)})"
     todo = "its inputs are too large for its first weights: normalise them "
     todo += f"(features.normalisation={finest(module.config.features)})"
     return _check("loss_at_init", loss, f"at most {guess + LOUD_LOSS:.3g}", loud, sentence, todo)
@@ -173,7 +176,7 @@ def dead_units(module: ClassifierModule, features: torch.Tensor, targets: torch.
     A unit that is 0 for all clips has no gradient and stays as it is.
     """
     inputs, model = module.standardise(features), copy.deepcopy(module.model)
-    _learn(model, inputs, targets, module.loss, module.config.lr, DEAD_STEPS)
+    _learn(model, inputs, targets, module, module.config.lr, DEAD_STEPS)
     outputs: list[torch.Tensor] = []
     for part in model.modules():
         if isinstance(part, nn.ReLU):
@@ -195,7 +198,7 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
 
     def learn(standardise: Standardise, lr: float) -> float:
         model = copy.deepcopy(module.model)
-        return _learn(model, standardise(features), targets, module.loss, lr, BATCH_STEPS)
+        return _learn(model, standardise(features), targets, module, lr, BATCH_STEPS)
 
     lr, kind = module.config.lr, finest(module.config.features)
     own = learn(module.standardise, lr)
@@ -237,7 +240,7 @@ def copies(data: AudioDataModule) -> Check:
 
 def class_checks(data: AudioDataModule) -> list[Check]:
     """Classes that are rare or absent, in training and in the splits that score it."""
-    counts = {name: Counter(clip.label for clip in part) for name, part in data.splits.parts().items()}
+    counts = {name: Counter(count_by_label(part)) for name, part in data.splits.parts().items()}
     (most, largest), (rarest, fewest) = (
         pick(((label, counts["train"][label]) for label in data.classes), key=lambda item: item[1])
         for pick in (max, min)
@@ -261,7 +264,7 @@ def class_checks(data: AudioDataModule) -> list[Check]:
             f"at most {LOUD_RATIO:g}",
             ratio > LOUD_RATIO,
             imbalance,
-            "look at the rare classes' own F1",
+            "look at the rare classes' own F1; sampler=balanced draws each class equally often",
         ),
     ]
     for name in ("val", "test"):
@@ -287,9 +290,9 @@ def several_labels(data: AudioDataModule) -> Check:
     assert data.prepared is not None
     manifest = data.prepared.manifest
     chosen, clips = manifest.selection, len(manifest.clips) + manifest.selection.over_limit
-    kept = 0 if chosen.rule == "drop" else chosen.multi_label
+    kept = 0 if chosen.rule in ("drop", "keep") else chosen.multi_label
     sentence = f"{kept} of {clips} clips had several labels, of which one is kept (data.multi_label={chosen.rule})"
-    todo = "a prediction of another of them counts as wrong; data.multi_label=drop leaves those clips out"
+    todo = "a prediction of another of them counts as wrong; data.multi_label=keep loss=bce learns them all"
     return _check("several_labels", kept / clips, "0", kept / clips >= LOUD_SHARE, sentence, todo)
 
 
@@ -313,18 +316,21 @@ def _spaced(size: int, most: int) -> list[int]:
 
 
 def _learn(
-    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, loss: nn.Module, lr: float, steps: int
+    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, module: ClassifierModule, lr: float, steps: int
 ) -> float:
-    """Takes steps of Adam on one batch of what the network is given, until it is learnt; the share that is right then."""
+    """Takes steps of Adam on one batch of what the network is given, until it is learnt; the share that is right then.
+
+    Loss, and what is right, are the module's.
+    """
     right = 0.0
     with torch.random.fork_rng(devices=[]):
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
             logits = model(inputs)
-            right = float((logits.detach().argmax(1) == targets).float().mean())
+            right = float(module.task.right(logits.detach(), targets).float().mean())
             if right >= LEARNT and steps > DEAD_STEPS:
                 break
-            loss(logits, targets).backward()
+            module.loss(logits, targets).backward()
             optimizer.step()
     return right

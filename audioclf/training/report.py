@@ -13,6 +13,7 @@ from audioclf.clips.select import Selection
 from audioclf.config import SPLITS
 from audioclf.console import console
 from audioclf.training.fit import Run
+from audioclf.training.multi_label import NO_THRESHOLD
 
 _CLASSES_SHOWN = 40
 CHANCE_P = 0.05  # above it, shuffled predictions do as well too often for the score to mean anything
@@ -25,28 +26,45 @@ def print_run(run: Run) -> None:
     for line in _data_lines(data):
         console.print(line, markup=False)
     console.print(_table(result))
-    chance, test = result["chance"], result["test"]
-    low, high = result["interval"]["f1_macro"]
-    console.print(
-        f"test F1 {test['f1_macro']:.3f}, 95 % interval [{low:.3f}, {high:.3f}] over recordings; "
-        f"chance floor: majority {chance['majority']:.3f}, stratified {chance['stratified']:.3f}, "
-        f"own predictions shuffled {chance['permutation']:.3f}",
-        markup=False,
-    )
-    for line in _remarks(result):
+    test = result["test"]
+    for line in [*_score_lines(result), *_remarks(result)]:
         console.print(line, markup=False)
     worst, scores = min(((n, s) for n, s in test["per_class"].items() if s["support"]), key=lambda item: item[1]["f1"])
     console.print(f"worst class: {worst}, F1 {scores['f1']:.3f} ({scores['support']} test clips)", markup=False)
-    picked = "best val F1" if result["select"] == "best" else "the last"
+    picked = f"best val {'mAP' if _several(result) else 'F1'}" if result["select"] == "best" else "the last"
     done = result.get("trained_epochs", result["epochs"])
     early = f", stopped early: {result['epochs']} were asked for" if done < result["epochs"] else ""
     console.print(f"tested weights: epoch {result['selected_epoch']} of {done} ({picked}){early}", markup=False)
     if run.reused:
         console.print("finished before, nothing was trained now; retrain=true trains it again", markup=False)
     console.print(f"written to {run.folder}", markup=False, soft_wrap=True)
-    console.print(
-        f"curves, confusion matrix, errors: tensorboard --logdir {run.folder.parent}", markup=False, soft_wrap=True
-    )
+    figures = "average precisions" if _several(result) else "confusion matrix"
+    console.print(f"curves, {figures}, errors: tensorboard --logdir {run.folder.parent}", markup=False, soft_wrap=True)
+
+
+def _several(result: dict[str, Any]) -> bool:
+    return bool(result["task"] == "multi_label")
+
+
+def _score_lines(result: dict[str, Any]) -> list[str]:
+    """Test scores with interval and chance floor."""
+    chance, several = result["chance"], _several(result)
+
+    def score(name: str, key: str) -> str:
+        low, high = result["interval"][key]
+        return f"test {name} {result['test'][key]:.3f}, 95 % interval [{low:.3f}, {high:.3f}] over recordings"
+
+    constant = "every label" if several else "majority"
+    lines = [
+        f"{score('F1', 'f1_macro')}; chance floor: {constant} {chance['majority']:.3f}, "
+        f"stratified {chance['stratified']:.3f}, own predictions shuffled {chance['permutation']:.3f}"
+    ]
+    if several:
+        lines.append(f"{score('mAP', 'map')}; chance floor: own scores shuffled {chance['map']:.3f}")
+        rare = [name for name, part in result["val"]["per_class"].items() if not part["support"]]
+        untuned = f"; {NO_THRESHOLD:g} for {len(rare)} without val clips, e.g. {rare[0]}" if rare else ""
+        lines.append(f"decided at the thresholds with the best F1 of each class on val{untuned}")
+    return lines
 
 
 def _data_lines(data: dict[str, Any]) -> list[str]:
@@ -89,11 +107,13 @@ def _table(result: dict[str, Any]) -> Table:
     )
     table.padding = (0, 0) if narrow else (0, 1)
     table.add_column("split", no_wrap=True)
-    for column in ("clips", "precision", "recall", "F1", "accuracy", "loss"):
+    last = {"mAP": "map", "AUROC": "auroc"} if _several(result) else {"accuracy": "accuracy"}
+    shown = {"precision": "precision_macro", "recall": "recall_macro", "F1": "f1_macro", **last, "loss": "loss"}
+    for column in ("clips", *shown):
         table.add_column(column, justify="right", no_wrap=True)
     for split in SPLITS:
         row = result[split]
-        values = [row[key] for key in ("precision_macro", "recall_macro", "f1_macro", "accuracy", "loss")]
+        values = [row[key] for key in shown.values()]
         cells = ["-" if value is None else f"{value:.3f}" for value in values]
         table.add_row(
             split, str(result["data"]["splits"][split]["clips"]), *cells, style="bold" if split == "test" else ""
@@ -104,7 +124,7 @@ def _table(result: dict[str, Any]) -> Table:
 def _remarks(result: dict[str, Any]) -> list[str]:
     remarks = []
     if result["diverged"]:
-        loss, guess = result["train"]["loss"], math.log(len(result["data"]["classes"]))
+        loss, guess = result["train"]["loss"], math.log(2 if _several(result) else len(result["data"]["classes"]))
         found = "some outputs are not finite numbers"
         if loss is not None and loss > guess:
             found = f"train loss {loss:.3g}, guessing has {guess:.3g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,15 @@ LEVEL = 0.95  # of the interval
 
 @dataclass(frozen=True)
 class Scores:
-    """Single-label scores of one split, all from its confusion matrix.
+    """Scores of one split by counts of hits; of single labels all from its confusion matrix.
 
     Macro averages run over the classes with support in the split, so they equal scikit-learn's with
     ``labels=<those classes>, zero_division=0``.
 
     Attributes:
-        accuracy: share of clips that are right; for single labels also ``f1_micro``.
+        accuracy: share of clips that are right, in all their labels.
         precision_macro, recall_macro, f1_macro: means over classes with support.
+        f1_micro: of all labels of all clips in one; for single labels the accuracy.
         f1_weighted: mean weighted by support.
         precision, recall, f1: per class of the label map, ``[K]``; 0 where undefined.
         support: clips of each class, ``[K]``.
@@ -34,6 +35,7 @@ class Scores:
     precision_macro: float
     recall_macro: float
     f1_macro: float
+    f1_micro: float
     f1_weighted: float
     precision: FloatArray
     recall: FloatArray
@@ -55,21 +57,26 @@ def confusion_matrix(targets: IntArray, predicted: IntArray, num_classes: int) -
 def scores(confusion: npt.ArrayLike) -> Scores:
     """Scores of a confusion matrix ``[K, K]`` (row true, column predicted)."""
     matrix = np.asarray(confusion, dtype=np.float64)
-    hits, support, chosen = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    precision, recall = _ratio(hits, chosen), _ratio(hits, support)
-    f1 = _ratio(2 * hits, support + chosen)
+    hits, support = np.diag(matrix), matrix.sum(1)
+    return scores_of_counts(hits, support, matrix.sum(0), float(hits.sum() / max(support.sum(), 1.0)))
+
+
+def scores_of_counts(hits: FloatArray, support: FloatArray, chosen: FloatArray, accuracy: float) -> Scores:
+    """Scores by the clips of each class ``[K]`` that are hit, that there are and that are predicted."""
+    precision, recall = ratio(hits, chosen), ratio(hits, support)
+    f1 = ratio(2 * hits, support + chosen)
     there = support > 0
-    total = max(support.sum(), 1.0)
 
     def macro(values: FloatArray) -> float:
         return float(values[there].mean()) if there.any() else 0.0
 
     return Scores(
-        accuracy=float(hits.sum() / total),
+        accuracy=accuracy,
         precision_macro=macro(precision),
         recall_macro=macro(recall),
         f1_macro=macro(f1),
-        f1_weighted=float((f1 * support).sum() / total),
+        f1_micro=float(2 * hits.sum() / max(support.sum() + chosen.sum(), 1.0)),
+        f1_weighted=float((f1 * support).sum() / max(support.sum(), 1.0)),
         precision=precision,
         recall=recall,
         f1=f1,
@@ -84,7 +91,7 @@ def macro_f1(targets: IntArray, predicted: IntArray, num_classes: int, weights: 
     hit = targets == predicted
     hits = np.bincount(targets[hit], None if weights is None else weights[hit], num_classes)
     there = support > 0
-    return float(_ratio(2.0 * hits.astype(np.float64), support + chosen)[there].mean()) if there.any() else 0.0
+    return float(ratio(2.0 * hits.astype(np.float64), support + chosen)[there].mean()) if there.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -141,16 +148,24 @@ def interval(
         num_classes: classes K of the label map.
         seed: of the random draws.
     """
+    return ends([macro_f1(targets, predicted, num_classes, times) for times in draws_of(groups, seed)])
+
+
+def draws_of(groups: Sequence[str], seed: int = 0) -> Iterator[FloatArray]:
+    """How often each clip is in a draw of recordings with replacement ``[N]``, :data:`DRAWS` times."""
     rng = np.random.default_rng(seed)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
-    draws = np.empty(DRAWS)
-    for i in range(DRAWS):
+    for _ in range(DRAWS):
         times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        draws[i] = macro_f1(targets, predicted, num_classes, times[group].astype(np.float64))
+        yield times[group].astype(np.float64)
+
+
+def ends(draws: Sequence[float] | FloatArray) -> tuple[float, float]:
+    """The percentile interval (95 %) of draws."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Element-wise, 0 where the denominator is 0 (scikit-learn's ``zero_division=0``)."""
     return np.divide(numerator, denominator, out=np.zeros_like(denominator, dtype=np.float64), where=denominator > 0)

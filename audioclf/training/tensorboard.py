@@ -3,7 +3,7 @@
 ::
 
     events/        hyper-parameters, final scores of test and val, figures, errors
-    events-train/  loss, f1_macro and accuracy of each epoch
+    events-train/  loss, f1_macro and accuracy of each epoch (of several labels map and auroc)
     events-val/    the same: TensorBoard draws scalars of one name from several folders in one chart
 
 The names are TensorBoard's doing. The HParams tab makes a column of every scalar in the folder of the
@@ -36,7 +36,8 @@ from torch.utils.tensorboard.summary import hparams
 matplotlib.use("Agg")
 
 EVENTS = "events"
-SCORES = ("f1_macro", "accuracy", "loss")
+FINAL = {"single_label": ("f1_macro", "accuracy", "loss"), "multi_label": ("f1_macro", "map", "loss")}
+"""The scores of test and val by task: no more than the HParams tab shows without being asked."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,16 @@ class RunBoard:
     def epoch(self, row: Mapping[str, float | int | None]) -> None:
         """Adds one epoch's points; ``row`` is one of ``metrics.csv``."""
         for split, writer in self._curves.items():
-            for name in SCORES:
-                value = row.get(f"{split}_{name}")
-                if value is not None and np.isfinite(value):
-                    writer.add_scalar(name, value, int(row["epoch"] or 0))
+            for name, value in row.items():
+                if name.startswith(f"{split}_") and value is not None and np.isfinite(value):
+                    writer.add_scalar(name.removeprefix(f"{split}_"), value, int(row["epoch"] or 0))
             writer.flush()
 
     def finish(
         self,
         settings: Mapping[str, Any],
         result: Mapping[str, Any],
-        confusion: npt.NDArray[np.int64],
+        confusion: npt.NDArray[np.int64] | None,
         errors: Sequence[ErrorExample],
     ) -> None:
         """Adds what is known at the end: hyper-parameters, scores, figures and the most confident errors.
@@ -103,7 +103,7 @@ class RunBoard:
         Args:
             settings: hyper-parameters by dotted key.
             result: the content of ``result.json``.
-            confusion: of the test split, ``[K, K]``, row true.
+            confusion: of the test split, ``[K, K]``, row true; None where clips have several labels.
             errors: test clips, most confident first.
         """
         step = int(result["selected_epoch"])
@@ -114,11 +114,14 @@ class RunBoard:
                 writer.file_writer.add_summary(summary)
             # The tab shows the first five columns, by name: train would keep val's F1 out; it has its curve.
             for split in ("test", "val"):
-                for name in SCORES:
+                for name in FINAL[result["task"]]:
                     if result[split][name] is not None:
                         writer.add_scalar(f"{split}/{name}", result[split][name], step)
-            classes = result["data"]["classes"]
-            writer.add_figure("test/confusion_matrix", confusion_figure(confusion, classes), step)
+            if confusion is not None:
+                drawn = confusion_figure(confusion, result["data"]["classes"])
+                writer.add_figure("test/confusion_matrix", drawn, step)
+            else:
+                writer.add_figure("test/ap_per_class", ap_figure(result), step)
             writer.add_figure("test/f1_per_class", f1_figure(result), step)
             for i, (error, picture) in enumerate(zip(errors, spectrograms(errors), strict=True), 1):
                 tag = f"errors/{i:02d} {error.title}"
@@ -152,16 +155,29 @@ def confusion_figure(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -
 
 def f1_figure(result: Mapping[str, Any]) -> Figure:
     """Test F1 of each class, lowest first, with the macro average and the chance floor."""
-    per_class = sorted(result["test"]["per_class"].items(), key=lambda item: item[1]["f1"])
-    names = [f"{name} ({values['support']})" for name, values in per_class]
+    floor = max(result["chance"][name] for name in ("majority", "stratified", "permutation"))
+    return _per_class(result["test"]["per_class"], "f1", "F1", ("macro-F1", result["test"]["f1_macro"]), floor)
+
+
+def ap_figure(result: Mapping[str, Any]) -> Figure:
+    """Average precision on test of each class, lowest first, with its mean and the chance floor."""
+    mean = ("mAP", result["test"]["map"])
+    return _per_class(result["test"]["per_class"], "ap", "average precision", mean, result["chance"]["map"])
+
+
+def _per_class(
+    values: Mapping[str, Mapping[str, Any]], name: str, words: str, mean: tuple[str, float], floor: float
+) -> Figure:
+    known = {label: scores for label, scores in values.items() if scores[name] is not None}
+    per_class = sorted(known.items(), key=lambda item: item[1][name])
+    names = [f"{label} ({scores['support']})" for label, scores in per_class]
     figure = Figure(figsize=(7, min(max(3.0, 0.32 * len(names) + 1.2), 40)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(range(len(names)), [values["f1"] for _, values in per_class], color="#4878cf")
+    axes.barh(range(len(names)), [scores[name] for _, scores in per_class], color="#4878cf")
     axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.axvline(result["test"]["f1_macro"], color="black", label=f"macro-F1 {result['test']['f1_macro']:.2f}")
-    floor = max(result["chance"][name] for name in ("majority", "stratified", "permutation"))
+    axes.axvline(mean[1], color="black", label=f"{mean[0]} {mean[1]:.2f}")
     axes.axvline(floor, color="crimson", linestyle="--", label=f"chance floor {floor:.2f}")
-    axes.set(xlim=(0, 1), xlabel="test F1", title="test F1 per class (clips)")
+    axes.set(xlim=(0, 1), xlabel=f"test {words}", title=f"test {words} per class (clips)")
     axes.legend(loc="lower right")
     return figure
 

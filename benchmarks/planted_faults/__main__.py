@@ -36,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="cases at the same time, with one thread each")
     parser.add_argument("--thresholds", type=Path, help="judge the stored numbers again with this file")
     parser.add_argument("--lines", type=Path, nargs="*", help="for matrix: files of lines; default: measure.jsonl")
+    parser.add_argument("--table", type=Path, help="CSV file for what each case came to")
     args = parser.parse_args(words)
     try:
         return _run(args)
@@ -63,6 +64,8 @@ def _run(args: argparse.Namespace) -> int:
         thresholds = yaml.safe_load(args.thresholds.read_text(encoding="utf-8"))
         lines = [matrix.judged(line, thresholds) for line in lines]
     matrix.show(matrix.summarise(lines))
+    if args.table:
+        matrix.write(lines, args.table)
     if args.what == "tune":
         tune.show(lines)
     return 0

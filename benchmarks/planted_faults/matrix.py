@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -93,6 +95,17 @@ def right(line: Line, kind: str) -> bool:
     return bool(set(convicted(line)) & set(ACCEPTED[kind]))
 
 
+def exact(line: Line, kind: str) -> bool:
+    """Whether the very cause that was planted is named; an equivalent repair is none."""
+    return next(iter(ACCEPTED[kind])) in convicted(line)
+
+
+def wrong(line: Line) -> list[str]:
+    """The causes named that are a right answer to nothing that was planted."""
+    accepted = {cause for kind in line["kinds"] for cause in ACCEPTED[kind]}
+    return [cause for cause in convicted(line) if cause not in accepted]
+
+
 def wanted_kinds(line: Line, lines: Sequence[Line]) -> list[str]:
     """The planted kinds that count: of two faults at once, those that lowered F1 alone in the same place too."""
     parts = PARTS.get((line["fault"], line["severity"]), ())
@@ -115,9 +128,12 @@ class Summary:
         confusion: planted label → answer → cases.
         recall: planted label → causes named of causes planted.
         by_fault: the same of all severities of a fault.
+        exact: the same as ``by_fault``, where an equivalent repair does not count.
         first: cases of a fault whose first named cause is right: extra wrong ones before it count as a miss.
         false: convictions of healthy runs.
         accused: of what healthy runs were convicted.
+        wrong: causes named of faulty runs that are no right answer.
+        faulty: how many faulty runs there are.
         without_effect: planted cases that did not change F1 enough to count.
         dropped: runs without a fault that are not as good as the tuned one.
     """
@@ -125,9 +141,12 @@ class Summary:
     confusion: dict[str, Counter[str]]
     recall: dict[str, Count]
     by_fault: dict[str, Count]
+    exact: dict[str, Count]
     first: dict[str, Count]
     false: Count
     accused: Counter[str]
+    wrong: Counter[str]
+    faulty: int
     without_effect: list[str]
     dropped: list[str]
 
@@ -143,9 +162,12 @@ def summarise(lines: Sequence[Line]) -> Summary:
     confusion: dict[str, Counter[str]] = defaultdict(Counter)
     hits: dict[str, list[bool]] = defaultdict(list)
     by_fault: dict[str, list[bool]] = defaultdict(list)
+    very: dict[str, list[bool]] = defaultdict(list)
     first: dict[str, list[bool]] = defaultdict(list)
     false: list[bool] = []
     accused: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    faulty = 0
     without_effect, dropped = [], []
     for line in lines:
         label = f"{line['fault']}-{line['severity']}"
@@ -163,16 +185,39 @@ def summarise(lines: Sequence[Line]) -> Summary:
             named = [right(line, kind) for kind in wanted_kinds(line, lines)]
             hits[label] += named
             by_fault[line["fault"]] += named
+            very[line["fault"]] += [exact(line, kind) for kind in wanted_kinds(line, lines)]
+            others.update(wrong(line))
+            faulty += 1
             if kinds := wanted_kinds(line, lines):
                 first[line["fault"]].append(any(answer(line) in ACCEPTED[kind] for kind in kinds))
     return Summary(
         dict(confusion),
-        *({name: Count(sum(named), len(named)) for name, named in found.items()} for found in (hits, by_fault, first)),
+        *(
+            {name: Count(sum(named), len(named)) for name, named in found.items()}
+            for found in (hits, by_fault, very, first)
+        ),
         Count(sum(false), len(false)),
         accused,
+        others,
+        faulty,
         without_effect,
         dropped,
     )
+
+
+COLUMNS = ("case", "fault", "severity", "f1", "twin_f1", "answer", "convicted", "code_sha256")
+
+
+def write(lines: Sequence[Line], path: Path) -> None:
+    """Writes what each case came to as a table: :data:`COLUMNS`."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for line in sorted(lines, key=lambda line: str(line["case"])):
+            found = {"answer": answer(line), "convicted": " ".join(convicted(line))}
+            found |= {name: f"{line[name]:.3f}" for name in ("f1", "twin_f1")}
+            found["code_sha256"] = str(line.get("code_sha256", ""))[:12]
+            table.writerow([found.get(name, line.get(name)) for name in COLUMNS])
 
 
 def show(summary: Summary) -> None:
@@ -189,10 +234,18 @@ def show(summary: Summary) -> None:
         table.add_row(label, *(str(row[name] or ".") for name in columns), str(recall) if recall else "")
     console.print(table)
     for fault, count in summary.by_fault.items():
-        console.print(f"recall of {fault}: {count}; named first {summary.first.get(fault)}", markup=False)
+        very = summary.exact[fault]
+        console.print(
+            f"recall of {fault}: {count}; by its own name {very}; named first {summary.first.get(fault)}", markup=False
+        )
     console.print(
         f"macro-recall over {len(summary.by_fault)} faults: {macro(summary.by_fault):.3f}; "
-        f"named first {macro(summary.first):.3f}",
+        f"by its own name {macro(summary.exact):.3f}; named first {macro(summary.first):.3f}",
+        markup=False,
+    )
+    console.print(
+        f"causes named of {summary.faulty} faulty runs that were not planted: {summary.wrong.total()} "
+        f"{dict(summary.wrong)}",
         markup=False,
     )
     console.print(f"healthy runs convicted of anything: {summary.false} {dict(summary.accused)}", markup=False)

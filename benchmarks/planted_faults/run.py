@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from audioclf.diagnose.diagnose import diagnose
-from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.run import read_run
 from audioclf.runs.folder import finite
 from benchmarks.planted_faults.cases import Case, train
 
@@ -80,7 +80,7 @@ def run_cases(
         The lines of ``cases``, those found included.
     """
     results.parent.mkdir(parents=True, exist_ok=True)
-    done = {line["case"] for line in read_lines(results)}
+    done = {line["case"] for line in _of(read_lines(results), extra)}
     todo = [case for case in cases if case.name not in done]
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started below
     started = time.monotonic()
@@ -96,7 +96,12 @@ def run_cases(
                 file.write(json.dumps(line) + "\n")
             print(f"{number}/{len(todo)} {time.monotonic() - started:.0f} s {said(line)}", flush=True)
     wanted = {case.name for case in cases}
-    return [line for line in read_lines(results) if line["case"] in wanted]
+    return [line for line in _of(read_lines(results), extra) if line["case"] in wanted]
+
+
+def _of(lines: list[Line], extra: Mapping[str, Any] | None) -> list[Line]:
+    """The lines that say the same of thresholds and code."""
+    return [line for line in lines if all(line.get(key) == value for key, value in (extra or {}).items())]
 
 
 def said(line: Line) -> str:

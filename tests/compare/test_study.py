@@ -107,7 +107,7 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "unknown class": (replaced("predicted", "walrus"), "not in the label map"),
     "target beyond the label map": (replaced("target", len(CLASSES)), "not in the label map"),
     "no test clips": (replaced("split", "val"), "no test clips"),
-    "no recordings": (replaced("group", None), "label map"),
+    "no recordings": (replaced("group", None), "clips of no recording"),
     "unfinished": (unfinished, "not finished"),
     "empty folder": (emptied, "no run in it"),
     "loop of links": (in_a_loop, "leads nowhere"),

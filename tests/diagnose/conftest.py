@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from audioclf.compose import load_config
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
+from audioclf.diagnose.run import read_run
 from audioclf.training.fit import fit
 
 TINY = (

@@ -7,9 +7,10 @@ import soundfile
 from sklearn.metrics import f1_score
 
 from audioclf.compose import load_config
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.levels import faults, hear, level
 from audioclf.diagnose.probes.bad_clips import BadClips, without
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.verdict import Gap, limits_of
 from audioclf.training.fit import fit
 
@@ -21,7 +22,7 @@ HURT = {
     "faults": {"silent": 150},
     "bad": {"train": 100, "val": 25, "test": 25},
     "clips": {"train": 200, "val": 50, "test": 50},
-    "where": "development",
+    "where": "setting",
     "effect": {"before": 0.3, "after": 0.6, "gain": 0.3, "low": 0.2, "high": 0.4, "unscored": 0.5},
 }
 
@@ -115,7 +116,9 @@ def test_healthy_clips_are_cleared_without_a_training(lab):
         ({}, "explains"),
         ({"gain": 0.1, "low": 0.02}, "contributes"),
         ({"gain": 0.1, "low": -0.02}, "undetermined"),
-        ({"gain": 0.03, "low": 0.01}, "cleared"),
+        ({"gain": 0.03, "low": 0.01, "high": 0.05}, "cleared"),
+        ({"gain": 0.03, "low": -0.1, "high": 0.2}, "undetermined"),
+        ({"before": 0.1, "after": 0.1, "gain": 0.0, "low": 0.0, "high": 0.0}, "undetermined"),  # nothing is learnt
     ],
 )
 def test_judges_by_the_effect(change, status):

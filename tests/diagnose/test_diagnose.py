@@ -16,9 +16,10 @@ from audioclf.cli import main
 from audioclf.compose import load_config
 from audioclf.diagnose import probes
 from audioclf.diagnose.diagnose import diagnose, examine, judge
-from audioclf.diagnose.fix import fix, print_fixed
-from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.fix import diagnosed, fix, print_fixed
 from audioclf.diagnose.probe import all_probes
+from audioclf.diagnose.run import read_run
+from audioclf.diagnose.trial import Recipe
 from audioclf.diagnose.verdict import Gap, Verdict
 from audioclf.errors import UserError
 from audioclf.runs.identity import identity
@@ -86,6 +87,61 @@ def test_every_effect_can_be_computed_again_from_the_trials(faulty):
     assert diagnosis.gap.probe == pytest.approx(probe)
 
 
+def test_what_else_a_verdict_says_can_be_computed_again(faulty):
+    """From the clips' own table and the trials on permuted labels."""
+    folder, diagnosis = faulty
+    numbers = {verdict.cause: verdict.numbers for verdict in diagnosis.verdicts}
+    clips = pq.read_table(folder / "diagnosis" / "clips.parquet").to_pandas()
+    mine, test = clips[clips.split != "test"], clips[clips.split == "test"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert numbers["lr_too_high"]["jump"] == pytest.approx(config["lr"] * mine.input_size.mean())
+    features = numbers["no_normalisation"]
+    mean, square = mine.feature_mean.mean(), (mine.feature_std**2 + mine.feature_mean**2).mean()
+    assert features["mean"] == pytest.approx(mean, rel=1e-3)
+    assert features["std"] == pytest.approx(np.sqrt(square - mean**2), rel=1e-2)
+    missing = np.stack(test.band_db).mean(0) - np.stack(mine.band_db).mean(0)
+    assert numbers["shift"]["band_db"] == pytest.approx(missing, abs=0.01)
+    test_of_labels = numbers["no_signal"]["tests"]["pooled"]
+    names = folder.glob("diagnosis/trials/probe_pooled*_permuted_*.parquet")
+    scores = [f1_of(path) for path in names]
+    assert len(scores) == test_of_labels["permutations"]
+    assert test_of_labels["permuted"] == pytest.approx(np.mean(scores))
+    assert test_of_labels["highest"] == pytest.approx(max(scores))
+
+
+def test_a_trials_file_says_how_it_was_made(lab):
+    allowed = np.arange(len(lab.pool)) % 2 == 0
+    lab.trial(Recipe("halved", {"lr": 1e-4}, train_on=allowed, seed=3))
+    table = pq.read_table(lab.folder / "trials" / "halved.parquet")
+    said = json.loads(table.schema.metadata[b"trial"])
+    assert (said["overrides"], said["seed"]) == ({"lr": 1e-4}, 3)
+    assert table["trained_on"].to_pylist() == allowed.tolist()
+
+
+def test_what_convicts_was_trained_with_two_seeds(faulty):
+    _, diagnosis = faulty
+    effects = [verdict.numbers["effect"] for verdict in diagnosis.convicted]
+    assert effects and all(found["seeds"] == 2 and found["trials"][1].endswith("_2_seeds") for found in effects)
+
+
+def test_a_busy_machine_gives_no_other_folds(lab):
+    lab.__dict__["step_s"] = 1e6
+    assert lab.fold_count == 4
+
+
+def test_an_earlier_diagnosis_outlives_one_that_is_stopped(faulty, tmp_path, monkeypatch):
+    folder = shutil.copytree(faulty[0], tmp_path / "run")
+    there = {name: (folder / name).read_bytes() for name in ("diagnosis.json", "diagnosis/clips.parquet")}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audioclf.diagnose.diagnose.attribute", stop)
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(read_run(folder))
+    assert {name: (folder / name).read_bytes() for name in there} == there
+
+
 def test_verdicts_can_be_judged_again_from_the_file(faulty):
     folder, diagnosis = faulty
     content = json.loads((folder / "diagnosis.json").read_text())
@@ -115,6 +171,9 @@ def test_fix_trains_the_repair_and_shows_before_and_after(faulty, capsys):
     assert after > before
     assert repaired["trainer"]["select"] == "best"
     assert f"{before:.3f} -> {after:.3f}" in printed
+    written = json.loads((folder / "diagnosis" / "fixed.json").read_text())
+    assert written["f1_macro"]["test"] == [before, after] and written["run"] == runs[0].name
+    assert diagnosed(read_run(folder)).repair == diagnosis.repair  # a second --fix need not diagnose again
 
 
 def test_healthy_run_has_nothing_to_fix(run_folder, capsys):
@@ -124,7 +183,7 @@ def test_healthy_run_has_nothing_to_fix(run_folder, capsys):
 
 def test_a_sweep_is_diagnosed_by_its_best_run(run_folder, capsys):
     assert main(["diagnose", str(run_folder.parent)]) == 0
-    assert f"best on val, {run_folder.name}" in capsys.readouterr().out
+    assert f"best on val: {run_folder.name}" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_into_the_budget_is_listed(faulty, tmp_path):
@@ -169,7 +228,7 @@ def test_data_that_changed_is_refused(run_folder):
     ("words", "said"),
     [
         (["diagnose"], "no run named"),
-        (["diagnose", "nowhere"], "no run in it"),
+        (["diagnose", "nowhere"], "nowhere: no such folder"),
         (["diagnose", "RUN", "lr=1e-3"], "another run"),
         (["diagnose", "RUN", "diagnose.budget_minutes=0"], "greater than 0"),
     ],
@@ -207,7 +266,7 @@ def test_a_record_that_is_no_file_is_refused(tmp_path, capsys):
 
 def test_the_answer_is_said_where_it_cannot_be_written(tmp_path, capsys):
     (tmp_path / "report.txt").write_text("test_f1 = 0.0902")
-    (tmp_path / "diagnosis.json").mkdir()
+    (tmp_path / "report.diagnosis.json").mkdir()
     with pytest.raises(SystemExit):
         main(["diagnose", "--from-csv", str(tmp_path / "report.txt")])
     printed = capsys.readouterr()
@@ -244,7 +303,7 @@ class TooLoud(Probe):
     measured, seconds, not_run = examine(lab)
     (verdict,) = judge(measured, lab.gap)
     assert isinstance(verdict, Verdict) and verdict.cause == probe.cause == "too_loud"
-    assert set(seconds) == {"too_loud"} and not not_run
+    assert set(seconds) == {"base", "too_loud"} and not not_run
 
 
 def test_trials_change_no_random_number_of_the_caller(lab):

@@ -5,7 +5,7 @@ import pytest
 from audioclf.compose import load_config
 from audioclf.diagnose.diagnose import diagnose
 from audioclf.diagnose.fix import fix
-from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.run import read_run
 from audioclf.training.fit import fit
 
 

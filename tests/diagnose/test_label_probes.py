@@ -206,8 +206,9 @@ def test_multi_label_is_judged_from_numbers():
     assert judged(MultiLabel, healthy | {"trust": mixture | {"differ": 0.0}}).status == "cleared"
     assert judged(MultiLabel, healthy | {"trust": FLIPPED}).status == "cleared"
     several = {"clips": 320, "several": 300, "effect": EFFECT}
-    assert judged(MultiLabel, several).status == "explains"
-    nothing = EFFECT | {"after": 0.31, "gain": 0.01, "low": 0.0}
+    verdict = judged(MultiLabel, several)
+    assert verdict.status == "explains" and "data.multi_label=keep loss=bce" in verdict.next
+    nothing = EFFECT | {"after": 0.31, "gain": 0.01, "low": 0.0, "high": 0.02}
     assert judged(MultiLabel, several | {"several": 2, "effect": nothing}).status == "cleared"
 
 

@@ -5,8 +5,9 @@ import pytest
 import soundfile
 
 from audioclf.compose import load_config
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.probes.leakage import Leakage, _as_many
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.verdict import Gap, limits_of
 from audioclf.training.fit import fit
 

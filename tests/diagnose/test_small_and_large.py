@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from audioclf.diagnose import lab as lab_module
 from audioclf.diagnose import noise
 from audioclf.diagnose.diagnose import healthy, summary
 from audioclf.diagnose.held_out import in_split, score_test
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.probes import multi_label
 from audioclf.diagnose.probes.label_map import LabelMap
 from audioclf.diagnose.probes.no_signal import NoSignal
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.trial import Trial, folds_of, predict
 from audioclf.diagnose.verdict import Gap, Verdict, limits_of
 from audioclf.training.scores import macro_f1
@@ -25,7 +27,10 @@ def test_the_clips_drawn_from_large_data_are_of_every_split_and_class(lab, run_f
     """Whole recordings drawn from all splits at once left test or a class empty."""
     whole = {(name, int(target)) for name, target in zip(lab.everything.split, lab.everything.targets, strict=True)}
     monkeypatch.setattr(lab_module, "MOST_CLIPS", len(lab.everything) // 2)
-    drawn = Lab(read_run(run_folder), budget_s=60).everything
+    thinned = Lab(read_run(run_folder), budget_s=60)
+    drawn = thinned.everything
+    assert thinned.passes == pytest.approx(2, abs=0.1)
+    assert thinned.sizes[0].sum() == len(lab.data.splits.train)
     assert len(drawn) == len(lab.everything) // 2
     assert {(name, int(target)) for name, target in zip(drawn.split, drawn.targets, strict=True)} == whole
     before, after = (Counter(pool.split) for pool in (lab.everything, drawn))
@@ -114,4 +119,6 @@ def test_the_two_causes_of_one_disease_are_named():
         for cause in ("bad_clips", "lr_too_high", "no_normalisation")
     ]
     titles = {"bad_clips": "A", "lr_too_high": "B", "no_normalisation": "C"}
-    assert "first two" not in summary(verdicts, verdicts, GAP, titles)
+    said = summary(verdicts, verdicts, GAP, titles)
+    assert "mainly because the steps are too large for the input and A (90% of the gap)" in said
+    assert "B (mended alone: 90%) and C (mended alone: 90%); either repair" in said

@@ -3,13 +3,14 @@
 import pytest
 
 from audioclf.diagnose.diagnose import final_gap
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.probes.collapsed import Collapsed
 from audioclf.diagnose.probes.lr_too_high import LrTooHigh
 from audioclf.diagnose.probes.model_too_small import ModelTooSmall
 from audioclf.diagnose.probes.no_normalisation import NoNormalisation
 from audioclf.diagnose.probes.overfitting import Overfitting
 from audioclf.diagnose.probes.undertrained import Undertrained
+from audioclf.diagnose.run import read_run
 from audioclf.diagnose.verdict import Gap, limits_of
 
 ALL = (LrTooHigh, NoNormalisation, Undertrained, Overfitting, ModelTooSmall)
@@ -83,8 +84,8 @@ def test_falling_curve_with_a_repair_that_works_is_overfitting():
         (0.30, 0.10, "explains"),
         (0.10, 0.02, "contributes"),
         (0.30, -0.05, "undetermined"),  # large, and perhaps nothing
-        (0.03, 0.01, "cleared"),  # sure, and too small to matter
-        (-0.1, -0.2, "cleared"),
+        (0.03, -0.05, "undetermined"),  # small, and perhaps not
+        (-0.05, -0.2, "cleared"),  # too small to matter, for sure
     ],
 )
 def test_status_follows_share_interval_and_least_gain(gain, low, status):

@@ -161,13 +161,15 @@ def test_a_checkpoint_that_runs_code_is_refused_and_runs_none(config: Callable[.
     for name, save in (("a.pth", lambda path: torch.save(Malicious(victim), path)), ("b.pth", _pickle(victim))):
         save(tmp_path / name)
         with pytest.raises(UserError, match="no weights of it"):
-            BundleEncoder("TINY", str(tmp_path / name))
+            BundleEncoder.load("TINY", str(tmp_path / name))
     folder = tmp_path / "model"
     shutil.copytree(config("wav2vec2").model, folder)
+    whole = TransformersEncoder.load(str(folder)).model.state_dict()
     (folder / "model.safetensors").unlink()
-    torch.save(Malicious(victim), folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        TransformersEncoder(str(folder))
+    for content in (Malicious(victim), whole):  # even sound weights, where they are pickled
+        torch.save(content, folder / "pytorch_model.bin")
+        with pytest.raises(UserError, match="cannot be loaded"):
+            TransformersEncoder.load(str(folder))
     assert not victim.exists()
     pickle.loads(pickle.dumps(Malicious(victim)))
     assert victim.exists(), "the attack would have worked"
@@ -185,7 +187,7 @@ def test_a_model_with_its_own_code_is_not_run(config: Callable[..., Any], tmp_pa
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "mine.py").write_text(f"open({str(victim)!r}, 'w')\nclass Mine: pass\n")
     with pytest.raises(UserError, match="cannot be loaded"):
-        TransformersEncoder(str(folder))
+        TransformersEncoder.load(str(folder))
     assert not victim.exists()
 
 
@@ -199,7 +201,7 @@ def test_missing_weights_are_not_drawn_at_random(config: Callable[..., Any], tmp
     del weights[lost]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match="1 weights are missing"):
-        TransformersEncoder(str(folder))
+        TransformersEncoder.load(str(folder))
 
 
 # --- the hubs -------------------------------------------------------------------------------------------------------------
@@ -214,13 +216,13 @@ def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to
     monkeypatch.setattr(pipelines.TINY, "_path", "https://127.0.0.1:9/tiny.pth")
     place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
     with pytest.raises(UserError, match="its weights cannot be downloaded") as error:
-        BundleEncoder("TINY")
+        BundleEncoder.load("TINY")
     assert error.value.hint is not None
     assert all(
         word in error.value.hint for word in ("https://127.0.0.1:9/tiny.pth", str(place), "features.weights=FILE")
     )
     shutil.copyfile(tiny_bundle[1], place)
-    assert len(BundleEncoder("TINY").blocks) == 2
+    assert len(BundleEncoder.load("TINY").blocks) == 2
 
 
 @pytest.fixture
@@ -263,7 +265,7 @@ LOAD = """
 from audioclf.errors import UserError
 from audioclf.features.encoders import TransformersEncoder
 try:
-    print(len(TransformersEncoder("someone/tiny").blocks), "layers")
+    print(len(TransformersEncoder.load("someone/tiny").blocks), "layers")
 except UserError as error:
     print(error.message, "HINT", error.hint)
 """

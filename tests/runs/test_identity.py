@@ -24,6 +24,7 @@ OTHER = {  # another value of every key that can change a number
     "epochs": 7,
     "seed": 7,
     "batch_size": 7,
+    "sampler": "balanced",
     "data.fold": 2,
     "data.folds": 3,
     "data.val_fraction": 0.3,
@@ -56,6 +57,7 @@ OTHER = {  # another value of every key that can change a number
     "augment.freq_mask": 7,
     "augment.mixup": 0.2,
     "loss.label_smoothing": 0.1,
+    "loss.class_weights": "balanced",
     "optimizer.weight_decay": 0.1,
     "optimizer.schedule": "cosine",
     "optimizer.warmup": 1.5,
@@ -214,6 +216,11 @@ def test_a_name_that_would_be_too_long_leaves_out_whole_keys() -> None:
     assert set(name.split("-")[:-1]) <= {*run_name(config()).split("-"), *said}
 
 
+def test_a_loss_other_than_cross_entropy_is_said(tmp_path: Path) -> None:
+    focal = config(loss={"name": "focal", "gamma": 0.5})
+    assert "-audio_classifier-focal-lr3e-5-" in run_name(focal) and "gamma0.5" in run_name(focal)
+
+
 def test_the_schemas_defaults_are_those_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """So what is not the schema's default is what somebody set."""
     for name in ("AUDIOCLF_CACHE", "AUDIOCLF_OUTPUTS"):
@@ -227,10 +234,13 @@ def test_the_schemas_defaults_are_those_of_conf(monkeypatch: pytest.MonkeyPatch,
         for path in (conf_dir() / group).glob("*.yaml"):
             if path.stem != "base":
                 needed = paths.get(path.stem, []) if group in ("data", "model") else []
+                needed = ["data.multi_label=keep"] if path.stem == "bce" else needed
                 choice = load_config([f"{group}={path.stem}", *needed])
                 differing = dict(other_than_default(choice))
                 if path.stem == "finetune":
                     assert differing.pop("model.bundle") == "WAV2VEC2_BASE", "no default: typed"
+                if path.stem == "bce":
+                    assert differing.pop("data.multi_label") == "keep"
                 if path.stem.startswith("esc"):
                     assert differing.pop("data.fold") == 1, "said in the name beside the data"
                 assert not differing, f"{group}={path.stem}"

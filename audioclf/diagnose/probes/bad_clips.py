@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audioclf.config import SPLITS
 from audioclf.diagnose.levels import faults
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import Recipe
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
-from audioclf.training.scores import DRAWS, LEVEL, IntArray, macro_f1
+from audioclf.diagnose.reference import score_probe
+from audioclf.diagnose.trial import Recipe, level_of
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
+from audioclf.training.scores import DRAWS, IntArray, macro_f1
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
 
+MEASURED = {
+    "setting": "out of fold, trained without them",
+    "probe": "a support vector machine out of fold, trained without them",
+    "test": "the run's own test predictions",
+}
 FEWEST, SMALLEST = 2, 0.03  # clips, and share of them, that can cost a noticeable F1
-SPLITS = ("train", "val", "test")
 
 
 class BadClips(Probe):
@@ -26,7 +32,6 @@ class BadClips(Probe):
     cause = "bad_clips"
     title = "clips are silent or broken"
     order = 10
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Scores the run's test predictions, and the setting trained again, without the bad clips."""
@@ -49,10 +54,16 @@ class BadClips(Probe):
         good, good_test = ~bad[split != "test"], ~bad[split == "test"]
         tried = {}
         if _matters(good) and good.any():
-            after = lab.trial(Recipe("good_clips", train_on=good))
-            measured = without(pool.targets, lab.base.predicted, after.predicted, pool.groups, pool.num_classes, good)
-            unscored = macro_f1(pool.targets[good], lab.base.predicted[good], pool.num_classes)
-            tried["development"] = measured | {"trials": ["base", "good_clips"], "unscored": unscored}
+            columns = lab.probe_columns("pooled", pool)
+            probe = lab.keep(score_probe("probe_good_clips", columns, pool, lab.fold, train_on=good))
+            pairs = {
+                "setting": (lab.base, lab.trial(Recipe("good_clips", train_on=good))),
+                "probe": (lab.cheap("pooled"), probe),  # shows it where the setting learns nothing
+            }
+            for name, (before, after) in pairs.items():
+                measured = without(pool.targets, before.predicted, after.predicted, pool.groups, pool.num_classes, good)
+                unscored = macro_f1(pool.targets[good], before.predicted[good], pool.num_classes)
+                tried[name] = measured | {"trials": [before.name, after.name], "unscored": unscored}
         if _matters(good_test) and good_test.any():
             predicted = lab.predicted(test)
             tried["test"] = without(test.targets, predicted, predicted, test.groups, test.num_classes, good_test)
@@ -70,13 +81,9 @@ class BadClips(Probe):
         if not numbers["nominated"]:
             return self.cleared(numbers, said)
         said += ": " + ", ".join(f"{numbers['bad'][name]} of {numbers['clips'][name]} in {name}" for name in SPLITS)
-        found = numbers["effect"]
-        measured = (
-            "the run's own test predictions" if numbers["where"] == "test" else "out of fold, trained without them"
-        )
+        found, measured = numbers["effect"], MEASURED[numbers["where"]]
         evidence = [
-            f"without them F1 {found['before']:.2f} -> {found['after']:.2f}, "
-            f"{found['gain']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] ({measured})",
+            f"without them {change_of(found)} ({measured})",
             said,
         ]
         if "unscored" in found:
@@ -119,6 +126,7 @@ def without(
         drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
         first, second = gain(drawn[group].astype(float))
         gains[i] = second - first
-    low, high = np.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    level = level_of(len(MEASURED))
+    low, high = np.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
     first, second = gain(np.ones(len(targets)))
     return {"before": first, "after": second, "gain": second - first, "low": float(low), "high": float(high)}

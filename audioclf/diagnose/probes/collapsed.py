@@ -26,6 +26,7 @@ class Collapsed(Probe):
         counts = np.bincount(predicted, minlength=pool.num_classes)
         most = int(counts.argmax())
         return {
+            "symptom": True,
             "class": pool.classes[most],
             "share": float(counts[most] / len(pool)),
             "true_share": float(pool.counts().max() / len(pool)),
@@ -38,5 +39,5 @@ class Collapsed(Probe):
         share = numbers["share"]
         said = f"{share:.0%} of the test predictions are {numbers['class']}"
         if share >= limits["share"] and share >= 2 * numbers["true_share"]:
-            return self.undetermined(numbers, f"{said}: a symptom, which the other causes explain")
+            return self.undetermined(numbers, said)
         return self.cleared(numbers, f"{numbers['predicted_classes']} of {numbers['classes']} classes are predicted")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from audioclf.diagnose.held_out import in_split, score_test, sizes
+from audioclf.diagnose.held_out import in_split, score_test
 from audioclf.diagnose.probe import Probe
+from audioclf.diagnose.repair import Repair, words
 from audioclf.diagnose.trial import effect
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
 
 RATIO = 4.0  # of the largest class to the smallest; 2:1 is harmless (measured: drawing equally changes nothing)
+MEND: Repair = {"sampler": "balanced"}
 REPEATS = 3  # seeds: a few rare clips are learnt differently each time
 
 
@@ -22,21 +24,21 @@ class Imbalance(Probe):
     cause = "class_imbalance"
     title = "frequent classes drown the rare ones"
     order = 45
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Draws the training clips of each class equally often, and scores test."""
-        clips, _ = sizes(lab.whole)
+        clips, _ = lab.sizes
         ratio = float(clips.max() / max(clips.min(), 1))
         numbers: Numbers = {
-            "nominated": ratio >= RATIO,
+            "nominated": ratio >= RATIO and lab.config.sampler != "balanced",
+            "sampler": lab.config.sampler,
             "ratio": ratio,
             "clips": dict(zip(lab.whole.classes, clips.tolist(), strict=True)),
         }
         if numbers["nominated"]:
             train = in_split(lab, "train")
             before = score_test(lab, f"test_from_train_network_{REPEATS}", train, repeats=REPEATS)
-            after = score_test(lab, "test_from_train_balanced", train, repeats=REPEATS, balanced=True)
+            after = score_test(lab, "test_from_train_balanced", train, repeats=REPEATS, overrides=MEND)
             numbers["effect"] = effect(before, after)
         return numbers
 
@@ -46,12 +48,11 @@ class Imbalance(Probe):
         least, most = min(clips, key=clips.__getitem__), max(clips, key=clips.__getitem__)
         said = f"training clips: {clips[most]} of {most}, {clips[least]} of {least} ({numbers['ratio']:.0f} to 1)"
         if not numbers["nominated"]:
-            return self.cleared(numbers, said)
+            drawn = ["drawn equally often already (sampler=balanced)"] if numbers.get("sampler") == "balanced" else []
+            return self.cleared(numbers, said, *drawn)
         found = numbers["effect"]
         evidence = [
-            f"every class drawn equally often in training: F1 on test {found['before']:.2f} -> {found['after']:.2f} "
-            f"({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}], {REPEATS} seeds)",
-            said,
+            f"every class drawn equally often in training: {change_of(found)} on test, {REPEATS} seeds",
+            f"{said}; what that leaves is scarcity, which more clips mend ({least} first)",
         ]
-        mend = f"more clips of the rare classes ({least} first), or training that draws every class equally often"
-        return self.convict(numbers, gap, limits, evidence, mend)
+        return self.convict(numbers, gap, limits, evidence, words(MEND))

@@ -24,7 +24,6 @@ class LabelNoise(Probe):
     cause = "label_noise"
     title = "many labels are wrong"
     order = 40
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Estimates the share of flipped labels; where it is large, trains on labels that the probe corrected.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, try_repair, words
-from audioclf.diagnose.scale import first_jump, lr_for
+from audioclf.diagnose.scale import first_jump, input_sizes, lr_for
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 from audioclf.runs.identity import short
 from audioclf.training.preflight import HEALTHY_JUMP
@@ -24,11 +24,11 @@ class LrTooHigh(Probe):
     cause = "lr_too_high"
     title = "the learning rate is too high"
     order = 31
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Lowers lr to where the first step is of the order of the initial activations."""
         jump = first_jump(lab.config, lab.pool)
+        lab.note("input_size", input_sizes(lab.config, lab.pool, lab.everything.features))
         numbers: Numbers = {"nominated": jump > JUMP, "jump": jump, "lr": lab.config.lr, "train_f1": lab.base.train_f1}
         if not numbers["nominated"]:
             return numbers
@@ -38,7 +38,7 @@ class LrTooHigh(Probe):
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """By the effect of the lower learning rate, against as many epochs at the run's."""
-        said = f"Adam's first step moves an activation by {numbers['jump']:.3g} (about {HEALTHY_JUMP:g} is healthy)"
+        said = f"Adam's first step moves an activation by {format(numbers['jump'], ',.0f' if numbers['jump'] >= 10 else '.2g')} (about {HEALTHY_JUMP:g} is healthy)"
         if not numbers["nominated"]:
             return self.cleared(numbers, said)
         lr = numbers["repair"]["lr"]

@@ -23,7 +23,6 @@ class ModelTooSmall(Probe):
     cause = "model_too_small"
     title = "the network is too small"
     order = 34
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Widens the hidden layer to the default's."""

@@ -15,7 +15,7 @@ from audioclf.diagnose import noise
 from audioclf.diagnose.pool import Pool
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.trial import paired
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, limits_of
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of, limits_of
 from audioclf.training.scores import IntArray
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class MultiLabel(Probe):
     cause = "multi_label"
     title = "clips hold several classes, and one label was kept"
     order = 41
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Counts any of a clip's labels as right; or, for mixtures, the two highest classes."""
-        given = labels_of(lab.config.data, lab.pool)
+        every = labels_of(lab.config.data, lab.everything)
+        lab.note("labels", [[lab.everything.classes[i] for i in labels] for labels in every])
+        given = [labels for labels, split in zip(every, lab.everything.split, strict=True) if split != "test"]
         several = sum(len(labels) > 1 for labels in given)
         numbers: Numbers = {"clips": len(given), "several": several}
         if several:
@@ -51,12 +52,7 @@ class MultiLabel(Probe):
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """By the table's own labels, or by the mixtures' symptoms and what the second class returns."""
         effect = numbers.get("effect")
-        change = (
-            f"F1 {effect['before']:.2f} -> {effect['after']:.2f} "
-            f"({effect['gain']:+.2f} [{effect['low']:.2f}, {effect['high']:.2f}])"
-            if effect
-            else ""
-        )
+        change = change_of(effect) if effect else ""
         if numbers["several"]:
             said = f"{numbers['several']} of {numbers['clips']} clips have several labels in the table"
             return self.convict(
@@ -64,8 +60,8 @@ class MultiLabel(Probe):
                 gap,
                 limits,
                 [f"counting any of them as right: {change}", said],
-                "choose classes that do not occur together (data.classes), or leave such clips out "
-                "(data.multi_label=drop): one label a clip cannot say what they hold",
+                "train on all labels of a clip (data.multi_label=keep loss=bce), or choose classes that do not occur "
+                "together (data.classes): one label a clip cannot say what they hold",
             )
         trust = numbers["trust"]
         said = (
@@ -78,7 +74,7 @@ class MultiLabel(Probe):
                 numbers,
                 said,
                 f"counting either of the two highest classes as right: {change}; listen to some clips: if two classes "
-                "sound at once, label both",
+                "sound at once, label both and train on both (data.multi_label=keep loss=bce)",
             )
         return self.cleared(
             numbers,

@@ -19,11 +19,13 @@ class NoNormalisation(Probe):
     cause = "no_normalisation"
     title = "the features are not normalised"
     order = 30
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Standardises each band with statistics of the training clips; the learning rate stays."""
         features = lab.pool.features
+        flat = lab.everything.features.flatten(1).double()
+        lab.note("feature_mean", flat.mean(1).tolist())
+        lab.note("feature_std", flat.std(1, correction=0).tolist())
         numbers: Numbers = {
             "nominated": lab.config.features.normalisation == "none",
             "normalisation": lab.config.features.normalisation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ class NoSignal(Probe):
         pool = lab.pool if len(lab.pool) >= FEW else lab.whole
         tests: dict[str, Numbers] = {}
         for kind in ("pooled", "audio"):
-            tests[kind] = permutation_test(lab.cheap(kind, pool), lab.probe_columns(kind, pool))
+            tests[kind] = permutation_test(lab, lab.cheap(kind, pool), lab.probe_columns(kind, pool))
             if tests[kind]["deviations"] >= CLEAR:
                 break
         clips = int(known(pool, lab.cheap("pooled", pool).fold).sum())
@@ -45,8 +46,12 @@ class NoSignal(Probe):
         best = max(tests.values(), key=lambda test: test["deviations"])
         evidence = [
             f"a cheap probe of the {'audio' if kind == 'audio' else 'features'} scores F1 {test['f1']:.2f}, "
-            f"on permuted labels {test['permuted']:.2f} (at most {test['highest']:.2f} of {test['permutations']}; "
-            f"p = {test['p']:.2f})"
+            f"on permuted labels {test['permuted']:.2f} (at most {test['highest']:.2f} of {test['permutations']}): "
+            + (
+                f"p = {test['p']:.2f}"
+                if test["permutations"] >= PERMUTATIONS[-1]
+                else f"{test['deviations']:.0f} standard deviations"
+            )
             for kind, test in tests.items()
         ]
         if best["deviations"] >= limits["deviations"]:
@@ -62,10 +67,11 @@ class NoSignal(Probe):
         )
 
 
-def permutation_test(trial: Trial, columns: FloatArray) -> Numbers:
+def permutation_test(lab: Lab, trial: Trial, columns: FloatArray) -> Numbers:
     """A cheap probe against itself on permuted labels.
 
     Args:
+        lab: keeps the trials on permuted labels.
         trial: the probe's, on the given labels.
         columns: what it reads ``[N, D]``.
 
@@ -78,9 +84,9 @@ def permutation_test(trial: Trial, columns: FloatArray) -> Numbers:
     deviations = 0.0
     for most in PERMUTATIONS:
         while len(scores) < most:
-            labels = permuted(trial.pool, rng)
-            pool = Pool(**{**vars(trial.pool), "targets": labels})
-            scores.append(reference.score_probe("permuted", columns, pool, trial.fold).f1)
+            pool = replace(trial.pool, targets=permuted(trial.pool, rng))
+            name = f"{trial.name}_permuted_{len(scores) + 1}"
+            scores.append(lab.keep(reference.score_probe(name, columns, pool, trial.fold)).f1)
         deviations = (trial.f1 - float(np.mean(scores))) / max(float(np.std(scores, ddof=1)), 1e-3)
         if deviations >= CLEAR:
             break

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, words
-from audioclf.diagnose.trial import Recipe, effect
+from audioclf.diagnose.trial import BASE, Recipe, effect
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class Overfitting(Probe):
     cause = "overfitting"
     title = "the network learns the training clips by heart"
     order = 33
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Stops at the best epoch (which other folds choose); where the run does so already, adds a penalty."""
@@ -45,11 +44,11 @@ class Overfitting(Probe):
             return numbers
         if lab.config.trainer.select == "last":
             repair: dict[str, str | float] = {"trainer.select": "best"}
-            after = lab.keep(base.selecting("best"))
+            found = effect(base, lab.keep(base.selecting("best")))
         else:
             repair = {"optimizer.weight_decay": 1e-3, "loss.label_smoothing": 0.1}
-            after = lab.trial(Recipe("regularised", repair))
-        return numbers | {"effect": effect(base, after), "repair": repair}
+            found = lab.compare(Recipe(BASE), Recipe("regularised", repair))
+        return numbers | {"effect": found, "repair": repair}
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """By the effect of stopping early, or of the penalty."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioclf.diagnose.held_out import in_split, lend, sizes
+from audioclf.diagnose.held_out import in_split, lend
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.diagnose.trial import level_of
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -28,11 +29,10 @@ class RareClasses(Probe):
     cause = "rare_classes"
     title = "some classes have too few clips"
     order = 46
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Trains with the other clips of the rare classes, too, and scores test."""
-        clips, recordings = sizes(lab.whole)
+        clips, recordings = lab.sizes
         rare = (clips * RATIO <= clips.max()) & (recordings <= RECORDINGS)
         lent = in_split(lab, "val", "test") & rare[lab.whole.targets]
         names = np.asarray(lab.whole.classes)[rare].tolist()
@@ -44,7 +44,7 @@ class RareClasses(Probe):
             "lent": int(lent.sum()),
         }
         if numbers["nominated"]:
-            numbers |= lend(lab, "test_with_rare", lent, folds=2, repeats=REPEATS)
+            numbers |= lend(lab, "test_with_rare", lent, folds=2, repeats=REPEATS, level=level_of(2))
         return numbers
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
@@ -56,9 +56,8 @@ class RareClasses(Probe):
         rare, found = numbers["rare"], numbers["effect"]
         said = f"training clips of {', '.join(f'{n} ({k})' for n, k in rare.items())}; the largest class has {numbers['largest']}"
         evidence = [
-            f"with {numbers['lent']} more clips of the rare classes, lent by val and test, {numbers['learner']} goes from F1 "
-            f"{found['before']:.2f} to {found['after']:.2f} on test recordings that it has not heard "
-            f"({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])",
+            f"with {numbers['lent']} more clips of the rare classes, lent by val and test, {numbers['learner']}: "
+            f"{change_of(found)} on test recordings that it has not heard",
             said,
         ]
         if numbers["lent"] < sum(rare.values()):

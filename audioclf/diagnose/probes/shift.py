@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from audioclf.config import MelConfig
 from audioclf.diagnose.held_out import in_split, score_test
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import Trial, effect, predict
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.diagnose.trial import Trial, effect, level_of, predict
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 from audioclf.features.mel import POWER_FLOOR
 from audioclf.features.normalise import MIN_STD
 from audioclf.training.scores import FloatArray, IntArray
@@ -41,7 +41,6 @@ class Shift(Probe):
     cause = "shift"
     title = "test sounds different from training"
     order = 25
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Tells test from development; where that is easy, aligns test, and trains on half of it."""
@@ -49,12 +48,14 @@ class Shift(Probe):
         is_test = in_split(lab, "test")
         auc, told = told_apart(lab.probe_columns("pooled", whole), is_test, whole.targets, whole.groups)
         lab.note("sounds_like_test", [float(value) for value in told])
-        bands = band_levels(lab.spectrograms(test), lab.mel) - band_levels(lab.spectrograms(lab.pool), lab.mel)
+        lab.note("band_db", band_levels(lab.spectrograms(lab.everything), lab.mel).tolist())
+        bands = (band_levels(lab.spectrograms(part), lab.mel).mean(0) for part in (test, lab.pool))
+        missing = next(bands) - next(bands)
         numbers: Numbers = {
             "nominated": bool(auc >= APART),
             "auc": auc,
             "band_hz": centres(lab.mel).round(1).tolist(),
-            "band_db": bands.round(2).tolist(),
+            "band_db": missing.round(2).tolist(),
         }
         if numbers["nominated"]:
             zeros = np.zeros(len(test), dtype=np.int64)
@@ -63,7 +64,8 @@ class Shift(Probe):
             aligned_run = lab.keep(Trial("test_aligned", test, zeros, matched))
             before = score_test(lab, "test_from_development", ~is_test)
             after = score_test(lab, "test_from_half_of_test", np.ones_like(is_test), folds=2)
-            numbers["aligned"], numbers["heard"] = effect(run, aligned_run), effect(before, after)
+            level = level_of(2)
+            numbers["aligned"], numbers["heard"] = effect(run, aligned_run, level), effect(before, after, level)
             numbers["effect"] = max(numbers["aligned"], numbers["heard"], key=lambda found: found["gain"])
         return numbers
 
@@ -74,8 +76,8 @@ class Shift(Probe):
             return self.cleared(numbers, said)
         aligned_by, heard = numbers["aligned"], numbers["heard"]
         evidence = [
-            f"test's bands brought to the level of training's: F1 on test {_change(aligned_by)}",
-            f"trained on half of test's recordings too, scored on the other half: F1 {_change(heard)}",
+            f"test's bands brought to the level of training's: {change_of(aligned_by)} on test",
+            f"trained on half of test's recordings too, scored on the other half: {change_of(heard)}",
             *differences(numbers["band_hz"], numbers["band_db"]),
             said,
         ]
@@ -133,9 +135,9 @@ def aligned(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def band_levels(features: torch.Tensor, config: MelConfig) -> FloatArray:
-    """Mean level of each band ``[n_mels]``, in dB."""
+    """Mean level of each clip's bands ``[N, n_mels]``, in dB."""
     decibel = features if config.scale == "db" else 10 * features.clamp(min=POWER_FLOOR).log10()
-    return np.asarray(decibel.double().mean((0, 2)).numpy())
+    return np.asarray(decibel.double().mean(2).numpy())
 
 
 def centres(config: MelConfig) -> FloatArray:
@@ -155,7 +157,3 @@ def differences(hertz: list[float], decibel: list[float]) -> list[str]:
         weaker = float(np.median(difference[deaf]))
         sentences = [f"in test the bands from {low:.0f} to {high:.0f} Hz are {-weaker:.0f} dB weaker", *sentences]
     return sentences
-
-
-def _change(found: Numbers) -> str:
-    return f"{found['before']:.2f} -> {found['after']:.2f} ({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audioclf.diagnose.held_out import in_split, lend, read, sizes
+from audioclf.diagnose.held_out import in_split, lend, read
 from audioclf.diagnose.probe import Probe
-from audioclf.diagnose.trial import Trial, effect, folds_of
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
+from audioclf.diagnose.trial import Trial, effect, folds_of, level_of
+from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -33,11 +33,10 @@ class TooFewClips(Probe):
     cause = "too_few_clips"
     title = "there are too few clips to learn from"
     order = 40
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Compares what training alone gives with what all clips give, by the run's setting and by a cheap probe."""
-        clips, recordings = sizes(lab.whole)
+        clips, recordings = lab.sizes
         numbers: Numbers = {
             "nominated": bool(np.quantile(recordings, MOST) <= RECORDINGS),
             "clips": float(np.median(clips)),
@@ -46,8 +45,9 @@ class TooFewClips(Probe):
             "clips_in_all": float(np.median(lab.whole.counts())),
         }
         if numbers["nominated"]:
-            lent = lend(lab, "test_with_rest", in_split(lab, "val", "test"), folds=FOLDS, repeats=REPEATS)
-            curve = effect(*learning_curve(lab, round(float(np.median(clips)))))
+            level = level_of(3)
+            lent = lend(lab, "test_with_rest", in_split(lab, "val", "test"), folds=FOLDS, repeats=REPEATS, level=level)
+            curve = effect(*learning_curve(lab, round(float(np.median(clips)))), level)
             numbers |= {"lent": lent["effect"], "learner": lent["learner"], "curve": curve}
             numbers["effect"] = max(lent["effect"], curve, key=lambda found: found["low"])
         return numbers
@@ -62,8 +62,8 @@ class TooFewClips(Probe):
             return self.cleared(numbers, said)
         evidence = [
             f"a support vector machine trained on {numbers['clips']:.0f} clips of a class, and on up to "
-            f"{numbers['clips_in_all']:.0f} of them, out of fold: F1 {_change(numbers['curve'])}",
-            f"trained on val and the rest of test as well, {numbers['learner']}: F1 on test {_change(numbers['lent'])}",
+            f"{numbers['clips_in_all']:.0f} of them, out of fold: {change_of(numbers['curve'])}",
+            f"trained on val and the rest of test as well, {numbers['learner']}: {change_of(numbers['lent'])} on test",
             said,
         ]
         mend = "more recordings of every class, at least ten each" + (
@@ -96,7 +96,3 @@ def learning_curve(lab: Lab, clips: int) -> tuple[Trial, Trial]:
         for name, logits in ((f"curve_{clips}_clips", few), ("curve_all_clips", every))
     )
     return first, second
-
-
-def _change(found: Numbers) -> str:
-    return f"{found['before']:.2f} -> {found['after']:.2f} ({found['gain']:+.2f} [{found['low']:.2f}, {found['high']:.2f}])"

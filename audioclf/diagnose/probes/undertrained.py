@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import LONG, gained, words
 from audioclf.diagnose.scale import first_jump, lr_for
-from audioclf.diagnose.trial import Recipe, effect
+from audioclf.diagnose.trial import BASE, Recipe
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
 from audioclf.runs.identity import short
 from audioclf.training.preflight import HEALTHY_JUMP
@@ -24,7 +24,6 @@ class Undertrained(Probe):
     cause = "undertrained"
     title = "training ended too early, or its steps are too small"
     order = 32
-    trains = True
 
     def examine(self, lab: Lab) -> Numbers:
         """Trains longer, and with larger steps where they are very small; never with smaller ones."""
@@ -43,7 +42,7 @@ class Undertrained(Probe):
         longer = max(LONG, 2 * config.epochs)
         repair["epochs"] = longer if lab.cost_s(longer) < lab.left_s / 4 else max(lab.brief, config.epochs)
         # more epochs are the repair here, so it is held against the run's own number of them
-        return numbers | {"effect": effect(lab.base, lab.trial(Recipe("longer", repair))), "repair": repair}
+        return numbers | {"effect": lab.compare(Recipe(BASE), Recipe("longer", repair)), "repair": repair}
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
         """By the effect of longer training."""

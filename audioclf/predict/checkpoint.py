@@ -1,0 +1,181 @@
+"""A checkpoint as a module and its front-end; nothing in the file is run, and what is not ours is refused by name."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from audioclf.config import parse_config
+from audioclf.errors import UserError, shown
+from audioclf.features.build import build_front_end
+from audioclf.features.frontend import FrontEnd
+from audioclf.runs.folder import RunFolder
+from audioclf.training.module import LAYOUT, ClassifierModule
+
+TRAIN_AGAIN = "train again: the run's command with retrain=true"
+PLACES = ("features", "model")
+"""Sections of which a key may be said anew: those that may read weights of their own."""
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a person means: the file itself, or the tested weights of a run's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a run's folder or its checkpoints/model.ckpt")
+    checkpoint = RunFolder(path).model_checkpoint
+    if checkpoint.is_file():
+        return checkpoint
+    runs = sorted(path.glob("*/checkpoints/model.ckpt"))
+    hint = f"it holds runs; name one of them, e.g. {runs[0].parents[1]}" if runs else "finish the run, or name another"
+    raise UserError(f"{path}: no checkpoints/model.ckpt in it; expected a finished run's folder", hint)
+
+
+def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[ClassifierModule, FrontEnd]:
+    """The model of a checkpoint, ready to predict, and the front-end whose features it takes; both on the CPU.
+
+    Args:
+        path: a run's folder, or a checkpoint of it.
+        overrides: where weights lie now that the front-end or the model reads, e.g. ``features.weights=PATH``.
+
+    Raises:
+        UserError: no checkpoint, one that is damaged, foreign, of another layout or of another front-end's features,
+            or weights of the front-end that are gone.
+    """
+    path = find_checkpoint(path)
+    checkpoint = _read(path)
+    parameters = _parameters(path, checkpoint)
+    config = _moved(_parsed(path, checkpoint, parameters["config"]), overrides)
+    front_end = build_front_end(parse_config(config).features)
+    if list(front_end.output_shape) != parameters["feature_shape"]:
+        raise _damaged(
+            path, f"features of shape {shown(parameters['feature_shape'])}, {front_end.output_shape} expected"
+        )
+    trained_on = parameters["front_end_version"]
+    if trained_on and trained_on != front_end.version:
+        raise UserError(
+            f"{path}: trained on features of {config['features']['name']} version {shown(trained_on)}; "
+            f"this audioclf makes version {front_end.version}",
+            f"the weights that it was trained with, or audioclf {_writer(checkpoint)}; else {TRAIN_AGAIN}",
+        )
+    try:
+        module = ClassifierModule(config, parameters["classes"], parameters["feature_shape"], None, trained_on)
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+    except (
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # weights that are missing, too many, or of another shape
+        raise _damaged(path, " ".join(str(error).split())) from None
+    return module.eval(), front_end.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The checkpoint's content, of which no code is run, and whose weights stay on the disk until they are copied."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        if "nsupported" in str(error) or "global" in str(error).lower():
+            message = f"{path}: holds more than weights and settings, which could run code; it was not opened"
+            raise UserError(message, "use a checkpoint that audioclf wrote") from None
+        raise _foreign(path) from None
+    except Exception:  # whatever a parser says of bytes that are no checkpoint
+        raise _foreign(path) from None
+    if not isinstance(content, dict):
+        raise _foreign(path)
+    return content
+
+
+def _parameters(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the module is built from, its types checked."""
+    parameters, state = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict")
+    if not isinstance(parameters, dict) or not isinstance(state, dict):
+        raise _foreign(path)
+    ours = {"config", "classes", "feature_shape"} <= parameters.keys()
+    written = checkpoint.get("audioclf")
+    layout = written.get("layout") if isinstance(written, dict) else None
+    if not ours and layout is None:
+        raise _foreign(path)
+    if layout != LAYOUT:
+        found = "an audioclf that did not number its layouts" if layout is None else f"layout {shown(layout)}"
+        newer = isinstance(layout, int) and layout > LAYOUT
+        raise UserError(
+            f"{path}: a checkpoint of {found}; this audioclf reads layout {LAYOUT}",
+            f"update audioclf: {_writer(checkpoint)} wrote it" if newer else TRAIN_AGAIN,
+        )
+    parameters = {"front_end_version": ""} | parameters
+    classes, shape = parameters.get("classes"), parameters.get("feature_shape")
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise _damaged(path, "no label map")
+    if len(set(classes)) < len(classes):
+        raise _damaged(path, "a class stands twice in its label map")
+    if not (isinstance(shape, list) and all(isinstance(size, int) for size in shape)):
+        raise _damaged(path, "no shape of features")
+    if not isinstance(parameters.get("config"), dict) or not isinstance(parameters["front_end_version"], str):
+        raise _damaged(path, "no configuration")
+    return parameters
+
+
+def _parsed(path: Path, checkpoint: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration, as this audioclf reads it."""
+    try:
+        return parse_config(config).model_dump()
+    except UserError as error:
+        first = error.message.splitlines()[0]
+        raise UserError(
+            f"{path}: its configuration is not one of this audioclf: {first}",
+            f"audioclf {_writer(checkpoint)} wrote it: install that; else {TRAIN_AGAIN}",
+        ) from None
+
+
+def _moved(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration with other places of weights."""
+    sections = parse_config(config)
+    for word in overrides:
+        key, _, value = word.partition("=")
+        section, _, leaf = key.partition(".")
+        places = [
+            f"{name}.{field}"
+            for name in PLACES
+            for field, info in type(getattr(sections, name)).model_fields.items()
+            if str in (info.annotation, *get_args(info.annotation))
+        ]
+        if key not in places:
+            raise UserError(
+                f"{shown(word)}: not to be changed in a trained model; expected "
+                + (f"one of {', '.join(places)}" if places else "no settings: it reads no other files"),
+                "what it was trained with stands in the checkpoint",
+            )
+        config = config | {section: config[section] | {leaf: value}}
+    return config
+
+
+def _writer(checkpoint: Mapping[str, Any]) -> str:
+    """The version of audioclf that wrote a checkpoint."""
+    written = checkpoint.get("audioclf")
+    return shown(written.get("version", "?")) if isinstance(written, dict) else "?"
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(
+        f"{path}: not a checkpoint of audioclf, or damaged; expected a run's folder or its checkpoints/model.ckpt",
+        "python train.py writes them",
+    )
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: does not fit together, so it was changed or damaged: {shown(why)}", TRAIN_AGAIN)

@@ -1,0 +1,276 @@
+"""A trained model in use: ``load("outputs/RUN").predict(["dog.wav"])``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audioclf.audio.ledger import State
+from audioclf.clips.clip import Clip
+from audioclf.errors import UserError, shown
+from audioclf.features.frontend import FrontEnd
+from audioclf.predict.checkpoint import open_checkpoint
+from audioclf.predict.decision import Decision
+from audioclf.predict.inputs import Refused, find_clips
+from audioclf.predict.sounds import Listener, Sound, window_s
+from audioclf.training.module import ClassifierModule
+
+BATCH = 8  # clips at once, as in extraction: more are no faster on a CPU, and take 15 MB each in a mel's FFT
+BATCH_GPU = 64
+HELD = 256  # sounds that wait for a batch to fill, silent and failed ones among them
+NOT_FINITE = "the model gives no finite scores for it: its training diverged"
+
+Names = str | PathLike[str] | Iterable[str | PathLike[str]]
+Layer = Literal["model", "features"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One class's score.
+
+    Attributes:
+        name: the class.
+        score: within [0, 1]; of a single-label model, all add up to 1.
+        predicted: whether the model says that it is there.
+    """
+
+    name: str
+    score: float
+    predicted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What there is to say of a clip, or of a window of one.
+
+    Attributes:
+        clip: its id in its table; of a file, its name.
+        file: the recording.
+        start, end: in s; ``end`` is None where nothing could be read.
+        labels: the classes that its table says; empty where not known.
+        status: ``ok``, ``partial``, ``silent`` or ``failed``; the last two have no answer.
+        reason: why, or what should be known of the sound; often empty.
+    """
+
+    clip: str
+    file: str
+    start: float
+    end: float | None
+    labels: tuple[str, ...]
+    status: str
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether there was sound to judge."""
+        return State(self.status).usable
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Answer):
+    """What a model says of a clip, or of a window of one.
+
+    Attributes:
+        top: the best classes, highest score first; empty where there was nothing to hear.
+        logits: of all classes, ``[K]``, float32; None where there was nothing to hear.
+    """
+
+    top: tuple[Score, ...]
+    logits: npt.NDArray[np.float32] | None
+
+    @property
+    def label(self) -> str | None:
+        """The class of the highest score."""
+        return self.top[0].name if self.top else None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding(Answer):
+    """A clip, or a window of one, as a vector.
+
+    Attributes:
+        vector: ``[D]``, float32; None where there was nothing to hear.
+        picture: what was asked to be made of the sound.
+    """
+
+    vector: npt.NDArray[np.float32] | None
+    picture: Any = None
+
+
+class Model:
+    """A trained model with its front-end and its label map.
+
+    Args:
+        module: the trained module.
+        front_end: whose features it takes.
+        device: where both compute.
+
+    Attributes:
+        classes: the label map, K names.
+        window_s: how much of a clip it hears, in s: shorter ones get silence, of longer ones the middle counts.
+    """
+
+    def __init__(self, module: ClassifierModule, front_end: FrontEnd, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.module, self.front_end = module.to(self.device).eval(), front_end.to(self.device).eval()
+        self.decision = Decision.of(module)
+        self.classes = module.classes
+        self.window_s = window_s(front_end)
+
+    def predict(
+        self, names: Names, *, top: int = 1, timeline: bool = False, hop: float | None = None
+    ) -> list[Prediction]:
+        """The classes of sounds.
+
+        Args:
+            names: files, folders (with those below them) or tables of clips, as :func:`find_clips` reads them.
+            top: how many classes of each, at least; those that are predicted are always there.
+            timeline: every recording in windows of :attr:`window_s`; else only whole files longer than ten minutes.
+            hop: from one window to the next, in s; None: a window's length.
+
+        Returns:
+            One for each clip or window, in their order. A file that cannot be used is one as well, with the reason.
+
+        Raises:
+            UserError: a table that cannot be read, or ``top`` or ``hop`` out of range.
+        """
+        clips, refused = find_clips(_listed(names))
+        return list(
+            self.predictions(Listener(self.front_end, timeline=timeline, hop_s=hop).sounds(clips), refused, top)
+        )
+
+    def predictions(
+        self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), top: int = 1
+    ) -> Iterator[Prediction]:
+        """The classes of sounds, as they come: a batch at a time is in memory."""
+        if top < 1:
+            raise UserError(f"top={top}: expected a whole number of at least 1")
+        for sound, logits in self._answered(sounds, self.module):
+            if logits is None:
+                yield Prediction(*_said(sound), (), None)
+            elif not np.isfinite(logits).all():
+                yield Prediction(*_said(sound, NOT_FINITE), (), None)
+            else:
+                yield Prediction(*_said(sound), self._best(logits, top), logits)
+        for clip, reason in refused:
+            yield Prediction(*_said(_refused(clip, reason)), (), None)
+
+    def embed(self, names: Names, *, layer: Layer = "model") -> list[Embedding]:
+        """Sounds as vectors.
+
+        Args:
+            names: as for :meth:`predict`.
+            layer: ``"model"``: what the model's last layer sees; ``"features"``: the front-end's features, flattened.
+
+        Returns:
+            One for each clip, in their order.
+
+        Raises:
+            UserError: a table that cannot be read.
+        """
+        clips, refused = find_clips(_listed(names))
+        return list(self.embeddings(Listener(self.front_end).sounds(clips), refused, layer))
+
+    def embeddings(
+        self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), layer: Layer = "model"
+    ) -> Iterator[Embedding]:
+        """Sounds as vectors, as they come."""
+        for sound, vector in self._answered(sounds, self._embed if layer == "model" else torch.nn.Identity()):
+            if vector is not None and not np.isfinite(vector).all():
+                yield Embedding(*_said(sound, NOT_FINITE), None)
+            else:
+                yield Embedding(*_said(sound), None if vector is None else vector.reshape(-1), sound.picture)
+        for clip, reason in refused:
+            yield Embedding(*_said(_refused(clip, reason)), None)
+
+    def features(self, sounds: Sequence[Sound]) -> torch.Tensor:
+        """Features ``[B, *feature_shape]`` of sounds that have a waveform, as training reads them from its store."""
+        waveforms = torch.stack([sound.waveform for sound in sounds if sound.waveform is not None])
+        features: torch.Tensor = self.front_end(waveforms.to(self.device))
+        return features.to(getattr(torch, self.module.config.features.storage)).float()
+
+    def _embed(self, features: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.module.model.embed(self.module.standardise(features))  # type: ignore[operator]
+        return embedded
+
+    def _best(self, logits: npt.NDArray[np.float32], top: int) -> tuple[Score, ...]:
+        scores = self.decision.scores(torch.from_numpy(logits)[None])
+        predicted = self.decision.predicted(scores)[0].tolist()
+        order = scores[0].argsort(descending=True, stable=True).tolist()
+        return tuple(
+            Score(self.classes[i], float(scores[0, i]), predicted[i])
+            for rank, i in enumerate(order)
+            if rank < top or predicted[i]
+        )
+
+    def _answered(
+        self, sounds: Iterable[Sound], network: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Iterator[tuple[Sound, npt.NDArray[np.float32] | None]]:
+        """Each sound with what a network makes of its features, a batch at a time; None where it has no waveform."""
+        size = BATCH_GPU if self.device.type == "cuda" else BATCH
+        for held in _batches(sounds, size):
+            usable = [sound for sound in held if sound.waveform is not None]
+            answers: Iterator[npt.NDArray[np.float32]] = iter(())
+            if usable:
+                with torch.inference_mode():
+                    answers = iter(network(self.features(usable)).float().cpu().numpy())
+            for sound in held:
+                yield sound, next(answers) if sound.waveform is not None else None
+
+
+def load(checkpoint: str | PathLike[str], *overrides: str, device: str = "auto") -> Model:
+    """Opens a trained model: see :func:`audioclf.load`.
+
+    Raises:
+        UserError: as :func:`open_checkpoint`, or there is no such device.
+    """
+    place = _device(device)
+    return Model(*open_checkpoint(Path(checkpoint), overrides), place)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # no such word, or no such device here
+        first = str(error).splitlines()[0]
+        raise UserError(f"--device {shown(name)}: {shown(first)}", "--device auto takes what there is") from None
+    return device
+
+
+def _listed(names: Names) -> list[str | Path]:
+    several: Iterable[str | PathLike[str]] = [names] if isinstance(names, str | PathLike) else names
+    return [name if isinstance(name, str) else Path(name) for name in several]
+
+
+def _batches(sounds: Iterable[Sound], size: int) -> Iterator[list[Sound]]:
+    held: list[Sound] = []
+    usable = 0
+    for sound in sounds:
+        held.append(sound)
+        usable += sound.waveform is not None
+        if usable == size or len(held) == HELD:
+            yield held
+            held, usable = [], 0
+    if held:
+        yield held
+
+
+def _said(sound: Sound, failure: str = "") -> tuple[str, str, float, float | None, tuple[str, ...], str, str]:
+    """A sound's fields of an :class:`Answer`; where the model failed on it, that is what is said."""
+    clip = sound.clip
+    where = (clip.id, clip.source, sound.start, sound.end, clip.labels)
+    return *where, str(State.FAILED if failure else sound.state), failure or sound.reason
+
+
+def _refused(clip: Clip, reason: str) -> Sound:
+    return Sound(clip, clip.start, None, State.FAILED, reason)
