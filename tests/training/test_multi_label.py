@@ -23,7 +23,7 @@ from audioclf.compare.compare import compare
 from audioclf.config import Config, parse_config
 from audioclf.console import console
 from audioclf.data import AudioDataModule
-from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.run import read_run
 from audioclf.errors import UserError
 from audioclf.runs.folder import RunFolder
 from audioclf.training.fit import Run, data_module, fit
