@@ -36,6 +36,12 @@ def test_the_defaults_reach_the_reference_on_esc10(train, shared_data):
     assert statistics.mean(run.result["test"]["accuracy"] for run in runs) >= 0.60  # one seed: .613 to .652 seen
 
 
+def test_the_convolutional_network_reaches_its_promise_on_esc10(train, shared_data):
+    root = shared_data("esc10")
+    runs = [train("data=esc10", f"data.root={root}", "experiment=cnn", f"data.fold={fold}") for fold in range(1, 6)]
+    assert statistics.mean(run.result["test"]["f1_macro"] for run in runs) >= 0.80
+
+
 def test_the_demo_is_neither_trivial_nor_hopeless(train):
     healthy, lab = train("data=demo").result, train("data=demo", "experiment=lab_report").result
     assert 0.5 <= healthy["test"]["f1_macro"] <= 0.95

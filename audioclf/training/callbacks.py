@@ -40,10 +40,17 @@ class SeedEpochs(Callback):
 
 
 class StopEarly(EarlyStopping):
-    """Stops after ``patience`` epochs without a higher val macro-F1; also where that came to pass before a kill."""
+    """Stops after ``patience`` epochs without a higher val score; also where that came to pass before a kill.
 
-    def __init__(self, patience: int) -> None:
-        super().__init__("val/f1_macro", patience=patience, mode="max", check_on_train_epoch_end=True)
+    Args:
+        score: the one that chooses the best epoch: ``f1_macro``, of several labels ``map``.
+        patience: epochs.
+    """
+
+    def __init__(self, score: str, patience: int) -> None:
+        super().__init__(
+            f"val/{score}", patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=True
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks whether the state that was taken up is one to stop at."""

@@ -268,7 +268,7 @@ def _train(
     with _stop_on_interrupt(keep):
         with progress_bar("train", config.epochs, "epochs", done) as bar, several(config, folder) as devices:
             callbacks = [RecordEpochs(folder, board, bar), best, AtMarks(marks, at_mark), keep]
-            trainer = _trainer(config, folder, data, callbacks, devices)
+            trainer = _trainer(module, folder, data, callbacks, devices)
             trainer.fit(module, datamodule=data, ckpt_path=folder.last_checkpoint if done else None, weights_only=True)
         if not keep.complete:
             if board is not None:
@@ -290,9 +290,9 @@ def follow(config: Config, folder: RunFolder, rank: Rank) -> None:
     data.setup()
     done = folder.saved_epochs()
     keep = KeepState(folder, config.trainer.checkpoint_every_s, config.epochs, done)
-    trainer = _trainer(config, folder, data, [KeepBest(wanted=False), keep], rank.options(config))
-    checkpoint = folder.last_checkpoint if done else None
-    trainer.fit(_module(config, data), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    module = _module(config, data)
+    trainer = _trainer(module, folder, data, [KeepBest(wanted=False), keep], rank.options(config))
+    trainer.fit(module, datamodule=data, ckpt_path=folder.last_checkpoint if done else None, weights_only=True)
 
 
 def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
@@ -306,15 +306,15 @@ def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
 
 
 def _trainer(
-    config: Config,
+    module: ClassifierModule,
     folder: RunFolder,
     data: AudioDataModule,
     callbacks: Sequence[Callback],
     devices: Mapping[str, Any],
 ) -> pl.Trainer:
     """Lightning's trainer as the ``trainer`` section wants it."""
-    settings = config.trainer
-    stop = [] if settings.patience is None else [StopEarly(settings.patience)]
+    config, settings = module.config, module.config.trainer
+    stop = [] if settings.patience is None else [StopEarly(module.task.chooses, settings.patience)]
     return pl.Trainer(
         max_epochs=config.epochs,
         accelerator=settings.accelerator,

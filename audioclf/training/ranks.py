@@ -27,7 +27,6 @@ from audioclf.runs.folder import RunFolder
 
 HOST = "127.0.0.1"
 PATIENCE = timedelta(minutes=10)  # with a process that does not answer
-LEAVING_S = 60.0  # for the others to end by themselves
 
 
 class Rank(LightningEnvironment):
@@ -77,17 +76,17 @@ def several(config: Config, folder: RunFolder) -> Iterator[dict[str, Any]]:
     environment = os.environ | {"OMP_NUM_THREADS": str(share)}
     others = [
         subprocess.Popen(
-            [sys.executable, "-m", "audioclf.training.ranks", str(folder.path), str(number), str(port)], env=environment
+            [sys.executable, "-m", "audioclf.training.ranks", str(folder.path), str(number), str(port)],
+            env=environment,
+            stdout=subprocess.DEVNULL,  # the first one says it all; what goes wrong is on stderr
         )
         for number in range(1, devices)
     ]
     torch.set_num_threads(share)
     try:
         yield Rank(0, port).options(config)
-        for process in others:
-            process.wait(LEAVING_S)
     finally:
-        for process in others:
+        for process in others:  # they have nothing to write
             process.kill()
             process.wait()
         if torch.distributed.is_initialized():

@@ -23,8 +23,9 @@ from audioclf.compare.compare import compare
 from audioclf.config import Config, parse_config
 from audioclf.console import console
 from audioclf.data import AudioDataModule
-from audioclf.diagnose.lab import read_run
+from audioclf.diagnose.run import read_run
 from audioclf.errors import UserError
+from audioclf.runs.folder import RunFolder
 from audioclf.training.fit import Run, data_module, fit
 from audioclf.training.module import ClassifierModule
 from audioclf.training.multi_label import (
@@ -410,6 +411,14 @@ def test_a_longer_run_goes_on_bit_for_bit(run: Run, config_of: Tiny, tmp_path: P
     longer = fit(config_of(), tmp_path / "long")
     same = {key for key in run.result if key not in ("seconds", "command", "started")}
     assert {key: longer.result[key] for key in same} == {key: run.result[key] for key in same}
+
+
+def test_mixed_clips_are_learnt_and_early_stopping_watches_map(config_of: Tiny, tmp_path: Path) -> None:
+    config = config_of(epochs=100, lr=1e-2, trainer={"patience": 2}, augment={"mixup": 0.4})
+    result = fit(config, tmp_path / "run").result
+    precision = [row["val_map"] for row in RunFolder(tmp_path / "run").read_metrics()]
+    last_rise = max(i for i, value in enumerate(precision, 1) if value > max(precision[: i - 1], default=-1.0))
+    assert result["trained_epochs"] == len(precision) == last_rise + 2 < 100
 
 
 def test_a_task_says_what_was_wrong_most_confidently_first() -> None:
