@@ -282,8 +282,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(overrides: list[st
         ("data=3", "csv, demo, esc10, esc50, folder, links", None),
         ("data=[demo,esc10]", "csv, demo, esc10, esc50, folder, links", None),
         ("data={name: demo}", "csv, demo, esc10, esc50, folder, links", None),
-        ("experiment=labreport", "cnn, lab_report, low_f1", "did you mean experiment=lab_report?"),
-        ("experiment=null", "cnn, lab_report, low_f1", None),
+        ("experiment=labreport", "cnn, lab_report, low_f1, yamnet", "did you mean experiment=lab_report?"),
+        ("experiment=null", "cnn, lab_report, low_f1, yamnet", None),
     ],
 )
 def test_an_unknown_choice_is_refused_with_those_there_are(override: str, options: str, hint: str | None) -> None:

@@ -121,13 +121,13 @@ def test_train_command(command, material, web, shared_data, request):
     if data == "links":
         words = [word for word in words if word != "data.csv=TABLE"] + web
     tiny = [f"{key}={value}" for key, value in TINY.items() if data == "demo" or not key.startswith("data.")]
-    if {"model=linear", "model=finetune", "experiment=cnn"} & set(words):
+    if {"model=linear", "model=finetune", "experiment=cnn", "experiment=yamnet"} & set(words):
         tiny.remove("model.hidden=8")
     if "model=finetune" in words:
         tiny = [word for word in tiny if not word.startswith("features.")] + ["features.seconds=0.5"]
         encoder = request.getfixturevalue("tiny_encoders")["wav2vec2"]
         words = [f"model.model={encoder}" if word == "model.bundle=BUNDLE" else word for word in words]
-    if "features=yamnet" in words:
+    if {"features=yamnet", "experiment=yamnet"} & set(words):
         tiny = [word for word in tiny if not word.startswith("features.")]
         tiny += [f"features.weights={shared_data('models/yamnet.tflite')}", "features.seconds=1.0"]
     if sweep:  # as many axes, fewer values

@@ -160,6 +160,7 @@ MODELS: dict[str, list[str]] = {
     "attention_pool": ["model.hidden=16"],
     "finetune": ["model.bundle=TINY", "model.weights={bundle}"],
 }
+OF_EXPERIMENT = {"experiment=cnn": "cnn", "experiment=yamnet": "linear"}
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,9 @@ def test_configuration_goes_through_fit_test_and_predict(
         overrides += ["features=waveform", "features.seconds=0.5", "epochs=2"]
     elif group != "experiment":  # an experiment's own settings stand
         overrides += [*features_for(option if group == "features" else "mel"), "epochs=2"]
-    model = option if group == "model" else "cnn" if choice == "experiment=cnn" else "audio_classifier"
+    if choice == "experiment=yamnet":
+        overrides += features_for("yamnet")
+    model = option if group == "model" else OF_EXPERIMENT.get(choice, "audio_classifier")
     overrides += features_for(model)
     config = load_config(overrides)
     run = fit(config, outputs / run_name(config))

@@ -11,9 +11,10 @@ import pytest
 from audioclf.compose import load_config
 from audioclf.diagnose.command import overrides_of
 from audioclf.diagnose.diagnose import examine, final_gap, judge
-from audioclf.diagnose.lab import Lab, read_run
+from audioclf.diagnose.lab import Lab
 from audioclf.diagnose.probe import all_probes
 from audioclf.diagnose.reference import pooled
+from audioclf.diagnose.run import read_run
 from audioclf.runs.identity import identity
 from audioclf.training.fit import fit
 
@@ -58,17 +59,9 @@ def test_every_probe_answers(lab_of: Callable[[str], Lab], kind: str) -> None:
     assert identity(load_config(overrides_of(lab.config))) == identity(lab.config), (
         "the repair's command is the run's own"
     )
-
-
-def test_no_cheap_probe_reads_a_waveform(lab_of: Callable[[str], Lab]) -> None:
-    lab = lab_of("waveform")
-    assert lab.pool.features.shape[1:] == (2000,)
-    assert lab.probe_columns("flat", lab.pool).shape[1] == 64 * 216
-    for kind in ("pooled", "audio"):
-        assert np.array_equal(lab.probe_columns(kind, lab.pool), pooled(lab.plain_features(lab.pool)))
-
-
-def test_layers_are_not_taken_for_bands_over_time(lab_of: Callable[[str], Lab]) -> None:
-    lab = lab_of("torchaudio_bundle")
-    assert lab.config.features.axes == ("layer", "dim")
-    assert lab.probe_columns("pooled", lab.pool).shape[1] == 2 * 16
+    columns = {name: lab.probe_columns(name, lab.pool) for name in ("flat", "pooled")}
+    if kind == "waveform":  # which no cheap probe can read
+        assert lab.pool.features.shape[1:] == (2000,) and columns["flat"].shape[1] == 64 * 216
+        assert np.array_equal(columns["pooled"], pooled(lab.plain_features(lab.pool)))
+    elif kind == "torchaudio_bundle":  # layers are no bands, and numbers no time
+        assert lab.config.features.axes == ("layer", "dim") and columns["pooled"].shape[1] == 2 * 16

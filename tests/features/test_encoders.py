@@ -262,26 +262,26 @@ def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
 
 
 LOAD = """
+import sys
 from audioclf.errors import UserError
 from audioclf.features.encoders import TransformersEncoder
-try:
-    print(len(TransformersEncoder.load("someone/tiny").blocks), "layers")
-except UserError as error:
-    print(error.message, "HINT", error.hint)
+for name in sys.argv[1:]:
+    try:
+        print(len(TransformersEncoder.load(name).blocks), "layers")
+    except UserError as error:
+        print(error.message, "HINT", error.hint)
 """
 
 
 def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(hub: str, tmp_path: Path, checkout: Path) -> None:
-    def load(endpoint: str, home: str) -> str:
-        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / home), "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", LOAD], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
-        )
+    def load(endpoint: str, *names: str) -> str:
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", LOAD, *names]
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
         return done.stdout + done.stderr
 
-    nowhere = "http://127.0.0.1:9"
-    assert load(hub, "home") == "2 layers\n"
-    assert load(nowhere, "home") == "2 layers\n"
-    said = load(nowhere, "empty")
-    assert said.startswith("features.model=someone/tiny: cannot be loaded: ") and "refused" in said, said
-    assert "HINT download the files of https://huggingface.co/someone/tiny/tree/main by hand into a folder" in said
+    assert load(hub, "someone/tiny") == "2 layers\n"
+    cached, absent = load("http://127.0.0.1:9", "someone/tiny", "someone/else").splitlines()
+    assert cached == "2 layers"
+    assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
+    assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent

@@ -66,6 +66,7 @@ def test_lines_of_csv(capfdbinary: Any, run_folder: Path, sounds: Path, model: M
         ("1", "1", "0.0", "1.0"),
         ("2", "0", "0.0", "1.0"),
     ]
+    assert {r["clip"] for r in rows} == {""}, "a file has no other name"
     assert rows[0]["class"] == rows[0]["score"] == "" and rows[0]["status"] == "failed" and rows[0]["reason"]
     assert rows[5]["status"] == "silent" and rows[5]["class"] == ""
 

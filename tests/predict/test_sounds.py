@@ -75,7 +75,7 @@ def test_windows_of_a_timeline_are_what_clips_of_a_table_are(tmp_path: Path, mod
 
 @pytest.mark.parametrize("blocks", [(30_000,), (1, 1_023), (100_000, 7)])
 @pytest.mark.parametrize(
-    ("start", "end", "hop"), [(0.0, None, 1.0), (0.5, 2.25, 0.3), (0.0, None, 2.5), (9.0, None, 1.0)]
+    ("start", "end", "hop"), [(0.0, None, 1.0), (0.5, 2.25, 0.3), (0.0, 2.0, 0.5), (0.0, None, 2.5), (9.0, None, 1.0)]
 )
 def test_windows_tile_whatever_the_blocks(blocks: tuple[int, ...], start: float, end: float | None, hop: float) -> None:
     rate = sounds.CANONICAL_RATE
@@ -153,6 +153,10 @@ def test_silence_within_a_timeline_is_flagged_where_it_is(tmp_path: Path, model:
     found = model.predict(tmp_path / "a.wav", timeline=True, hop=0.64)
     assert [p.status for p in found] == ["ok", "ok", "silent", "silent", "silent", "ok", "ok"]
     assert "scaled to 1" in found[-1].reason
+    soundfile.write(tmp_path / "loud.wav", 12 * noise(model.window_s), RATE, "FLOAT")
+    (clip,), (window,) = model.predict(tmp_path / "loud.wav"), model.predict(tmp_path / "loud.wav", timeline=True)
+    assert window.logits is not None and clip.logits is not None
+    np.testing.assert_allclose(window.logits, clip.logits, atol=1e-5)
 
 
 def test_a_long_file_is_a_timeline_by_itself_and_a_long_clip_of_a_table_is_not(
