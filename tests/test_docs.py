@@ -134,6 +134,8 @@ def test_train_command(command, material, web, shared_data, request):
         words = [re.sub(FEWER, lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
         if "experiment=low_f1" in words:  # its axes stand in its file
             words += ["lr=1e-3", "epochs=1,2", "features.normalisation=none,per_band", "seed=0"]
+        if "experiment=cnn" in words:
+            words.append("epochs=1")
     else:
         words = [word for word in words if not word.startswith("epochs=")] + ["epochs=1"]
     finished = run([sys.executable, "train.py", *words, *tiny, "trainer.tensorboard=false"], material)

@@ -69,7 +69,9 @@ class TrainerConfig(Section):
         "best", description="weights that are tested: best val macro-F1 (of several labels: mAP), or the last epoch's"
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a higher val macro-F1 (of several labels: mAP); null: never"
+        None,
+        ge=1,
+        description="stop after so many epochs without a higher val macro-F1 (of several labels: mAP); null: never",
     )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
         "32-true", description="mixed: training computes in 16 bits where that is safe"
