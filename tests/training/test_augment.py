@@ -223,7 +223,7 @@ def test_train_scores_count_the_clips_own_labels(tiny_config: Tiny, tmp_path: Pa
     loss, logits = module.training_loss(features, targets)
     torch.manual_seed(0)
     module.training_step((features, targets, targets), 0)
-    confusion = module.confusion["fit"].compute()
+    confusion = module.collected["fit"].compute()
     assert torch.equal(confusion.sum(1), torch.bincount(targets, minlength=3))
     assert int(confusion.diagonal().sum()) == int((logits.argmax(1) == targets).sum())
     assert float(module.loss_sum["fit"].compute()) == pytest.approx(float(loss) * len(targets), rel=1e-5)
