@@ -95,6 +95,7 @@ NO_NUMBER = {  # another value of every key that cannot
     "fetch.proxy": "socks5://127.0.0.1:1080",
     "fetch.allow_private": True,
     "diagnose.budget_minutes": 1.0,
+    "diagnose.yamnet": "elsewhere.tflite",
     "paths.cache": "elsewhere",
     "paths.outputs": "elsewhere",
 }
