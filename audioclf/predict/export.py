@@ -25,6 +25,7 @@ from audioclf import __version__
 from audioclf.errors import UserError, shown
 from audioclf.files import cannot_write, replacing
 from audioclf.predict.model import Model
+from audioclf.predict.sounds import fitted
 
 TOLERANCE = 1e-4
 """Of a logit against PyTorch's: absolute, and relative where it exceeds 1."""
@@ -100,7 +101,7 @@ def metadata(model: Model, inside: bool) -> dict[str, str]:
         "window_s": f"{model.window_s:.6f}",
         "classes": json.dumps(model.classes),
         "activation": model.decision.activation,
-        "thresholds": json.dumps(None if model.decision.thresholds is None else model.decision.thresholds.tolist()),
+        "thresholds": json.dumps(model.decision.thresholds),
         "features": json.dumps(model.module.config.features.model_dump()),
         "front_end_version": model.front_end.version,
         "torch": torch.__version__,
@@ -176,7 +177,7 @@ def _inputs(model: Model, inside: bool, size: int) -> Iterator[torch.Tensor]:
 
 
 def _samples(model: Model) -> int:
-    return model.front_end.fit_length(torch.zeros(1)).shape[-1]
+    return fitted(model.front_end, torch.zeros(1)).shape[-1]
 
 
 @contextmanager
