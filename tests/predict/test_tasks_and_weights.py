@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from audioclf import load
 from audioclf.compose import load_config
 from audioclf.errors import UserError
+from audioclf.features import embedding
 from audioclf.training.fit import fit
 
 SMALL = ["epochs=2", "lr=1e-3", "trainer.tensorboard=false", "trainer.keep_state=false", "trainer.accelerator=cpu"]
@@ -62,6 +64,7 @@ def test_weights_that_moved_are_named_anew(embedded: tuple[Path, Path], tones: P
     clip = tones.parent / "low0.wav"
     (before,) = load(folder, device="cpu").predict(clip)
     moved = weights.rename(tmp_path / "elsewhere.pth")
+    embedding.loaded.cache_clear()  # as in another process
     (after,) = load(folder, f"features.weights={moved}", device="cpu").predict(clip)
     assert before.logits is not None and after.logits is not None
     np.testing.assert_array_equal(before.logits, after.logits)
@@ -72,8 +75,6 @@ def test_weights_that_moved_are_named_anew(embedded: tuple[Path, Path], tones: P
 def test_other_weights_and_none_are_refused_before_anything_is_predicted(
     embedded: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from audioclf.features import embedding
-
     folder, weights = embedded
     state = torch.load(weights, weights_only=True)
     torch.save({key: value + 1e-3 for key, value in state.items()}, tmp_path / "other.pth")
@@ -85,6 +86,19 @@ def test_other_weights_and_none_are_refused_before_anything_is_predicted(
     with pytest.raises(UserError, match="no such file") as caught:
         load(folder, device="cpu")
     assert "features.weights=" in str(caught.value)
+
+
+def test_weights_that_are_read_late_are_missed_early(
+    shared_data: Callable[[str], Path], tones: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    weights = Path(shutil.copyfile(shared_data("models/yamnet.tflite"), tmp_path / "yamnet.tflite"))
+    words = ["features=yamnet", f"features.weights={weights}", "features.seconds=0.975", "model=linear"]
+    run = fit(
+        load_config(["data=csv", f"data.csv={tones}", f"paths.cache={tiny_cache}", *words, *SMALL]), tmp_path / "run"
+    )
+    weights.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        load(run.folder, device="cpu")
 
 
 def test_a_model_that_reads_annotations_says_where_there_is_none(
