@@ -74,6 +74,24 @@ def identified(section: BaseModel) -> dict[str, object]:
     return values
 
 
+def places(section: BaseModel, prefix: str = "") -> dict[str, str | None]:
+    """Dotted key → value of the keys below a section that say where weights lie."""
+    found: dict[str, str | None] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            found |= places(value, f"{prefix}{name}.")
+        elif field.json_schema_extra == CONTENT:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def contents(section: BaseModel) -> dict[str, str]:
+    """Dotted key → what names the content of the weights that it leads to (:func:`content_of`), where it leads to some."""
+    sha256 = getattr(section, "sha256", None)
+    return {key: content_of(value, sha256) for key, value in places(section).items() if value is not None}
+
+
 def content_of(weights: str, sha256: str | None = None) -> str:
     """What names the content of weights: ``sha256:...`` of a file, folder or URL, else the name as it is."""
     if is_url(weights):

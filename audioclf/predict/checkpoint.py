@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import operator
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from audioclf.config import parse_config
+from audioclf.config import FeaturesConfig, parse_config
 from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.frontend import FrontEnd
+from audioclf.predict.sounds import fitted
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import LAYOUT, ClassifierModule
+from audioclf.weights import contents, places
 
 TRAIN_AGAIN = "train again: the run's command with retrain=true"
-PLACES = ("features", "model")
-"""Sections of which a key may be said anew: those that may read weights of their own."""
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -66,14 +69,23 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
             f"this audioclf makes version {front_end.version}",
             f"the weights that it was trained with, or audioclf {_writer(checkpoint)}; else {TRAIN_AGAIN}",
         )
+    _check_weights(path, parse_config(config).features, parameters["weights"])
+    encoder = parameters.get("encoder")
+    known = {"front_end_version": trained_on, "weights": parameters["weights"]}
     try:
-        module = ClassifierModule(config, parameters["classes"], parameters["feature_shape"], None, trained_on)
+        with torch.inference_mode():  # what weights it has, the front-end reads now, and not at the first clip
+            front_end.of_clips(fitted(front_end, torch.zeros(1))[None], [""])
+        module = ClassifierModule(
+            config, parameters["classes"], parameters["feature_shape"], None, encoder=encoder, **known
+        )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
     except (
         RuntimeError,
         TypeError,
         AttributeError,
+        LookupError,
+        ValueError,
     ) as error:  # weights that are missing, too many, or of another shape
         raise _damaged(path, " ".join(str(error).split())) from None
     return module.eval(), front_end.eval()
@@ -117,7 +129,7 @@ def _parameters(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: a checkpoint of {found}; this audioclf reads layout {LAYOUT}",
             f"update audioclf: {_writer(checkpoint)} wrote it" if newer else TRAIN_AGAIN,
         )
-    parameters = {"front_end_version": ""} | parameters
+    parameters = {"front_end_version": "", "weights": {}} | parameters
     classes, shape = parameters.get("classes"), parameters.get("feature_shape")
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise _damaged(path, "no label map")
@@ -125,7 +137,8 @@ def _parameters(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         raise _damaged(path, "a class stands twice in its label map")
     if not (isinstance(shape, list) and all(isinstance(size, int) for size in shape)):
         raise _damaged(path, "no shape of features")
-    if not isinstance(parameters.get("config"), dict) or not isinstance(parameters["front_end_version"], str):
+    kinds = {"config": dict, "front_end_version": str, "weights": dict}
+    if not all(isinstance(parameters.get(name), kind) for name, kind in kinds.items()):
         raise _damaged(path, "no configuration")
     return parameters
 
@@ -143,25 +156,31 @@ def _parsed(path: Path, checkpoint: Mapping[str, Any], config: dict[str, Any]) -
 
 
 def _moved(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration with other places of weights."""
-    sections = parse_config(config)
+    """The configuration with other places of the front-end's weights."""
+    config = copy.deepcopy(config)
+    known = [f"features.{key}" for key in places(parse_config(config).features)]
     for word in overrides:
         key, _, value = word.partition("=")
-        section, _, leaf = key.partition(".")
-        places = [
-            f"{name}.{field}"
-            for name in PLACES
-            for field, info in type(getattr(sections, name)).model_fields.items()
-            if str in (info.annotation, *get_args(info.annotation))
-        ]
-        if key not in places:
+        if key not in known:
+            expected = f"expected one of {', '.join(known)}" if known else "its front-end reads no weights"
             raise UserError(
-                f"{shown(word)}: not to be changed in a trained model; expected "
-                + (f"one of {', '.join(places)}" if places else "no settings: it reads no other files"),
+                f"{shown(word)}: not to be changed in a trained model; {expected}",
                 "what it was trained with stands in the checkpoint",
             )
-        config = config | {section: config[section] | {leaf: value}}
+        *sections, leaf = key.split(".")
+        functools.reduce(operator.getitem, sections, config)[leaf] = value
     return config
+
+
+def _check_weights(path: Path, features: FeaturesConfig, trained_with: Mapping[str, str]) -> None:
+    """Refuses other weights than those of training; a name on a hub and a copy of it cannot be compared."""
+    for key, content in contents(features).items():
+        before = trained_with.get(key, content)
+        if before != content and all(str(word).startswith("sha256:") for word in (before, content)):
+            raise UserError(
+                f"{path}: trained with other weights than features.{key}={places(features)[key]} ({content})",
+                f"name those with {shown(before)}: features.{key}=PATH",
+            )
 
 
 def _writer(checkpoint: Mapping[str, Any]) -> str:

@@ -1,41 +1,40 @@
-"""From logits to scores and predicted classes: the one place that knows which activation and which thresholds."""
+"""From logits to scores and predicted classes, as the model's task has them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
 
 import torch
 
 from audioclf.training.module import ClassifierModule
+from audioclf.training.task import MultiLabel
 
 
-@dataclass(frozen=True)
 class Decision:
-    """How a model's logits are read.
+    """How a model's logits are read; on the CPU.
 
-    Attributes:
-        thresholds: of each class, ``[K]``, where a clip may have several; None: it has one, that of the highest score.
+    Args:
+        module: whose task it is.
     """
 
-    thresholds: torch.Tensor | None = None
-
-    @classmethod
-    def of(cls, module: ClassifierModule) -> Decision:
-        """Multi-label training leaves its thresholds among the module's buffers."""
-        thresholds = dict(module.named_buffers()).get("thresholds")
-        return cls(None if thresholds is None else thresholds.detach().double().cpu())
+    def __init__(self, module: ClassifierModule) -> None:
+        self.task = copy.deepcopy(module.task).cpu()
 
     @property
     def activation(self) -> str:
         """What turns logits into scores: ``softmax``, or ``sigmoid`` where classes do not exclude one another."""
-        return "softmax" if self.thresholds is None else "sigmoid"
+        return "sigmoid" if isinstance(self.task, MultiLabel) else "softmax"
+
+    @property
+    def thresholds(self) -> list[float] | None:
+        """From which score on a class is there, K of them; None where a clip has one class, that of the highest score."""
+        return self.task.thresholds.tolist() if isinstance(self.task, MultiLabel) else None
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits ``[B, K]`` → scores ``[B, K]`` within [0, 1], float64."""
-        return logits.double().softmax(1) if self.thresholds is None else logits.double().sigmoid()
+        return self.task.probabilities(logits.double())
 
-    def predicted(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores ``[B, K]`` → which classes are predicted, bool ``[B, K]``."""
-        if self.thresholds is not None:
-            return scores >= self.thresholds
-        return torch.nn.functional.one_hot(scores.argmax(1), scores.shape[1]).bool()
+    def predicted(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits ``[B, K]`` → which classes are predicted, bool ``[B, K]``."""
+        decided = self.task.decided(logits)
+        return decided if decided.dim() == 2 else torch.nn.functional.one_hot(decided, logits.shape[1]).bool()

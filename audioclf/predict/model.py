@@ -120,7 +120,7 @@ class Model:
     def __init__(self, module: ClassifierModule, front_end: FrontEnd, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.module, self.front_end = module.to(self.device).eval(), front_end.to(self.device).eval()
-        self.decision = Decision.of(module)
+        self.decision = Decision(module)
         self.classes = module.classes
         self.window_s = window_s(front_end)
 
@@ -193,16 +193,16 @@ class Model:
     def features(self, sounds: Sequence[Sound]) -> torch.Tensor:
         """Features ``[B, *feature_shape]`` of sounds that have a waveform, as training reads them from its store."""
         waveforms = torch.stack([sound.waveform for sound in sounds if sound.waveform is not None])
-        features: torch.Tensor = self.front_end(waveforms.to(self.device))
-        return features.to(getattr(torch, self.module.config.features.storage)).float()
+        features = self.front_end.of_clips(waveforms.to(self.device), [sound.clip.annotation for sound in sounds])
+        return features.to(self.device, getattr(torch, self.module.config.features.storage)).float()
 
     def _embed(self, features: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.module.model.embed(self.module.standardise(features))  # type: ignore[operator]
         return embedded
 
     def _best(self, logits: npt.NDArray[np.float32], top: int) -> tuple[Score, ...]:
-        scores = self.decision.scores(torch.from_numpy(logits)[None])
-        predicted = self.decision.predicted(scores)[0].tolist()
+        batch = torch.from_numpy(logits)[None]
+        scores, predicted = self.decision.scores(batch), self.decision.predicted(batch)[0].tolist()
         order = scores[0].argsort(descending=True, stable=True).tolist()
         return tuple(
             Score(self.classes[i], float(scores[0, i]), predicted[i])

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from audioclf.audio.decode import MIN_DURATION_S, AudioError, Decoded, Failure, Samples, decode, probe_duration
+from audioclf.audio.decode import (
+    MAX_CLIP_S,
+    MIN_DURATION_S,
+    AudioError,
+    Decoded,
+    Failure,
+    Samples,
+    decode,
+    probe_duration,
+)
 from audioclf.audio.importer import cores
 from audioclf.audio.ledger import State
 from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, Pcm, state_of, to_pcm
@@ -28,6 +37,7 @@ from audioclf.clips.links import is_url
 from audioclf.errors import UserError
 from audioclf.features.extract import as_waveform
 from audioclf.features.frontend import FrontEnd
+from audioclf.features.text import Annotations
 
 LONG_S = 600.0  # a whole file longer than this is a timeline: of its middle alone nobody wants to know
 HEAVY_S = 60.0  # longer clips are decoded one at a time, so that memory does not grow with the number of cores
@@ -135,7 +145,9 @@ class Listener:
             return Sound(clip, start_s, end_s, state, "; ".join(filter(None, ["all samples are equal", reason])))
         if decoded.duration_s > self.window_s + LENGTH_TOLERANCE_S:
             reason = "; ".join(filter(None, [reason, f"only its middle {self.window_s:.3g} s count"]))
-        waveform = self.front_end.fit_length(as_waveform(pcm, self.front_end.sample_rate)).clone()
+        if self.front_end.reads_text and not clip.annotation:
+            reason = "; ".join(filter(None, [reason, "no annotation, which the model reads"]))
+        waveform = fitted(self.front_end, as_waveform(pcm, self.front_end.sample_rate)).clone()
         return Sound(clip, start_s, end_s, state, reason, waveform, self.picture(pcm) if self.picture else None)
 
     def _windows(self, clip: Clip) -> Iterator[Sound]:
@@ -232,9 +244,15 @@ class Cutter:
         return start_s, window
 
 
+def fitted(front_end: FrontEnd, waveform: torch.Tensor) -> torch.Tensor:
+    """A waveform ``[n]`` as long as every one of a batch; empty where the front-end hears nothing and reads alone."""
+    return waveform[:0] if isinstance(front_end, Annotations) else front_end.fit_length(waveform)
+
+
 def window_s(front_end: FrontEnd) -> float:
-    """How much of a clip reaches the model, in s."""
-    return front_end.fit_length(torch.zeros(1)).shape[-1] / front_end.sample_rate
+    """How much of a clip reaches the model, in s; where that is its annotation alone, the longest clip that there is."""
+    samples = fitted(front_end, torch.zeros(1)).shape[-1]
+    return samples / front_end.sample_rate or MAX_CLIP_S
 
 
 def _failed(clip: Clip, failure: str, message: str) -> Sound:

@@ -42,6 +42,7 @@ from audioclf.training.module import ClassifierModule
 from audioclf.training.preflight import preflight
 from audioclf.training.ranks import Rank, several
 from audioclf.training.tensorboard import RunBoard
+from audioclf.weights import contents
 
 log = logging.getLogger("audioclf")
 
@@ -300,7 +301,14 @@ def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     shape, version = data.front_end.output_shape, data.front_end.version
     standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
-    module = ClassifierModule(config.model_dump(), data.classes, shape, standardise, front_end_version=version)
+    module = ClassifierModule(
+        config.model_dump(),
+        data.classes,
+        shape,
+        standardise,
+        front_end_version=version,
+        weights=contents(config.features),
+    )
     module.loss.fit(data.datasets["train"].targets)
     return module
 

@@ -40,6 +40,7 @@ class ClassifierModule(pl.LightningModule):
         standardise: normalisation fitted on the training split; None: identity, to be filled from a checkpoint.
         encoder: architecture of the encoder that is fine-tuned, of a checkpoint, which needs no pretrained weights.
         front_end_version: of the front-end whose features it is trained on; empty: not known.
+        weights: what names the content of that front-end's own weights, by their keys below ``features``.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ClassifierModule(pl.LightningModule):
         standardise: Standardise | None = None,
         encoder: dict[str, Any] | None = None,
         front_end_version: str = "",
+        weights: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.config: Config = parse_config(config)
@@ -66,6 +68,7 @@ class ClassifierModule(pl.LightningModule):
                 "classes": list(classes),
                 "feature_shape": list(feature_shape),
                 "front_end_version": front_end_version,
+                "weights": weights or {},
                 **own,
             }
         )
