@@ -313,9 +313,9 @@ def launch(
     """Starts a program in a folder: ``launch("train.py", "lr=1", cwd=folder)``, ``launch("-m", "audioclf", ...)``."""
     launched: list[Launched] = []
 
-    def start(*argv: str | Path, cwd: Path) -> Launched:
+    def start(*argv: str | Path, cwd: Path, **env: str) -> Launched:
         out = tmp_path_factory.mktemp("launched") / "out"
-        request = {"argv": [str(word) for word in argv], "cwd": str(cwd), "out": str(out)}
+        request = {"argv": [str(word) for word in argv], "cwd": str(cwd), "out": str(out), "env": env}
         assert launcher.stdout is not None and launcher.stdin is not None
         launcher.stdin.write(json.dumps(request) + "\n")
         launcher.stdin.flush()

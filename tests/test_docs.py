@@ -94,12 +94,16 @@ def web(material):
         server.stdin.close()
 
 
-def run(command: list[str], work: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "AUDIOCLF_CACHE": str(work / "cache"),
-        "AUDIOCLF_OUTPUTS": str(work / "outputs"),
-    }
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+@pytest.fixture
+def run(launch, work):
+    """Runs ``python ...`` to its end: its exit status and what it printed."""
+
+    def start(*words):
+        folders = {"AUDIOCLF_CACHE": str(work / "cache"), "AUDIOCLF_OUTPUTS": str(work / "outputs")}
+        program = launch(*words, cwd=ROOT, **folders)
+        return program.wait(280), program.printed
+
+    return start
 
 
 def test_there_are_commands_to_check():
@@ -109,7 +113,7 @@ def test_there_are_commands_to_check():
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_train_command(command, material, web, shared_data, request):
+def test_train_command(command, material, web, shared_data, run, request):
     words = shlex.split(command)[2:]
     sweep = "-m" in words or "experiment=low_f1" in words
     data = next((word.removeprefix("data=") for word in words if word.startswith("data=")), "demo")
@@ -138,8 +142,8 @@ def test_train_command(command, material, web, shared_data, request):
             words.append("epochs=1")
     else:
         words = [word for word in words if not word.startswith("epochs=")] + ["epochs=1"]
-    finished = run([sys.executable, "train.py", *words, *tiny, "trainer.tensorboard=false"], material)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    status, printed = run("train.py", *words, *tiny, "trainer.tensorboard=false")
+    assert status == 0, printed
 
 
 @pytest.mark.parametrize("command", MAKE)
@@ -150,7 +154,7 @@ def test_make_command_names_a_target(command):
 
 
 @pytest.mark.parametrize("command", OTHER)
-def test_other_command(command, material, web):
+def test_other_command(command, material, web, run):
     words = shlex.split(command)
     if words[0] == "tensorboard":
         assert words[1] == "--logdir" and words[2] in ("outputs", "projector")
@@ -169,8 +173,8 @@ def test_other_command(command, material, web):
         assert finished.stdout.endswith("clips.csv: 10 mixtures\n")
         return
     if words[:3] == ["python", "-m", "benchmarks.planted_faults"]:  # hours: tests/diagnose runs one case
-        finished = run([sys.executable, *words[1:], "--help"], material)
-        assert finished.returncode == 0, finished.stderr
+        status, printed = run(*words[1:], "--help")
+        assert status == 0, printed
         return
     assert words[:3] == ["python", "-m", "audioclf"], command
     kind, said = words[3], ""
@@ -185,13 +189,13 @@ def test_other_command(command, material, web):
         said = "val F1"
         tiny = [f"{key}={value}" for key, value in TINY.items()]
         for seed in ("0", "1"):
-            run([sys.executable, "train.py", *tiny, "epochs=1", f"seed={seed}", "trainer.tensorboard=false"], material)
+            run("train.py", *tiny, "epochs=1", f"seed={seed}", "trainer.tensorboard=false")
         words = [w.replace("outputs", str(material / "outputs")) for w in words]
     elif kind == "diagnose":
         said = "F1"
         fault = ["lr=0.1", "features.normalisation=none", "epochs=12", "trainer.tensorboard=false"]
         tiny = [f"{key}={value}" for key, value in TINY.items()]
-        run([sys.executable, "train.py", *tiny, *fault, f"hydra.run.dir={material / 'faulty'}"], material)
+        run("train.py", *tiny, *fault, f"hydra.run.dir={material / 'faulty'}")
         (material / "record.csv").write_text("target,predicted\ndog,dog\ncat,dog\n" * 5)
         stand_in = {"outputs/RUN": "faulty", "predictions.csv": "record.csv"}
         words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
@@ -202,10 +206,10 @@ def test_other_command(command, material, web):
         words = [str(material / USED[word]) if word in USED else word for word in words]
         tiny = [f"{key}={value}" for key, value in TINY.items()]
         used = f"hydra.run.dir={material / USED['outputs/RUN']}"
-        run([sys.executable, "train.py", *tiny, "epochs=1", "trainer.tensorboard=false", used], material)
-    finished = run([sys.executable, *words[1:]], material)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert said in finished.stdout
+        run("train.py", *tiny, "epochs=1", "trainer.tensorboard=false", used)
+    status, printed = run(*words[1:])
+    assert status == 0, printed
+    assert said in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
