@@ -84,7 +84,10 @@ def refusal(*argv: str) -> UserError:
         (["epochs=0"], "epochs=0: expected a value of at least 1"),
         (["-m", "epochs=choice(3,0)", "lr=1e-3,1e-4"], "epochs=0: expected a value of at least 1"),
         (["-m", "lr=1e-3,1e-4", "epochs=range(2,-1,-2)"], "epochs=0: expected a value of at least 1"),
-        (["-m", "seed=0,1", "model=linear,cnn"], "model=cnn: no such choice; expected one of audio_classifier, linear"),
+        (
+            ["-m", "seed=0,1", "model=linear,rnn"],
+            "model=rnn: no such choice; expected one of attention_pool, audio_classifier, cnn, finetune, linear",
+        ),
         (["-m", "optimizer.lr=1,2"], "optimizer.lr=1: no such key; expected one of the configuration's keys"),
         (["-m", "data=glob(*)"], "data.csv: missing; expected text"),
         (["-m", "data=glob(x*)"], "data=glob(x*): nothing to sweep over"),

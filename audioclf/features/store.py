@@ -79,6 +79,7 @@ class FeatureStore:
     def begin(self) -> None:
         """Makes the folder, says in it what the features are, and removes what a killed extraction left half-written."""
         remove_stale(self.folder, "??/*.npy")
+        remove_stale(self.folder)
         if not (self.folder / "config.json").exists():
             write_text(self.folder / "config.json", json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
 

@@ -67,11 +67,12 @@ def test_begin_describes_the_front_end_and_clears_what_a_dead_process_left(store
     child.wait()
     live = temporary_name(store.path(sha(0)))
     dead = live.with_name(live.name.replace(f"-{os.getpid()}.", f"-{child.pid}."))
-    live.touch()
-    dead.touch()
+    settings = store.folder / dead.name.replace(f"{sha(0)}.npy", "config.json")
+    for path in (live, dead, settings):
+        path.touch()
     store.begin()
     assert live.exists()
-    assert not dead.exists()
+    assert not dead.exists() and not settings.exists()
     assert (store.folder / "config.json").read_text().strip() == '{\n  "name": "x"\n}'
 
 
