@@ -51,12 +51,15 @@ def diagnose(run: Run, budget_s: float | None = None, page: bool = True) -> Diag
     started = time.monotonic()
     shares: Shares = {}
     trials: Combinations = {}
-    try:
-        shares, trials = attribute(lab, convicted)
-    except OutOfTime as stop:
-        not_run.append(NotRun("attribution", str(stop)))
+    with progress_bar("mend", 2, "steps") as bar:
+        lab.tell = functools.partial(_note, bar, "repairs together")
+        try:
+            shares, trials = attribute(lab, convicted)
+        except OutOfTime as stop:
+            not_run.append(NotRun("attribution", str(stop)))
+        bar.advance(1)
+        repair, mended = _repair(lab, convicted, trials)
     titles = {probe.cause: probe.title for probe in all_probes()}
-    repair, mended = _repair(lab, convicted, trials)
     seconds["attribution"] = round(time.monotonic() - started, 2)
     lab.write()
     for name in ("diagnosis.json", "diagnosis.html"):  # an earlier one must not outlive the files that it rests on
