@@ -46,8 +46,8 @@ from audioclf.weights import is_at_hand
 MOST_CLIPS = 2000  # of a pool: whole recordings are drawn from larger data
 MOST_FOLDS, FEWEST_FOLDS = 4, 2
 PLANNED = 8  # trials that must fit into the budget
-WEIGHT_S, FLOP_S = 4e-9, 1e-10
-"""Seconds of a training step for each weight (Adam's state is read and written) and each multiplication, on two cores."""
+WEIGHT_S, FLOP_S = 4e-9, 2e-11
+"""Seconds of a training step for each weight (Adam's state is read and written) and each floating-point operation, on two cores."""
 SEEDS = 2  # of a repair that would convict
 
 
