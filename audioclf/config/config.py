@@ -67,6 +67,12 @@ class Config(Section):
     )
     paths: PathsConfig = Field(json_schema_extra=NOT_IDENTITY)
 
+    def to_share(self) -> dict[str, Any]:
+        """Its values as plain containers, without what may hold a password: what travels in checkpoints."""
+        content = self.model_dump()
+        content["fetch"] |= {"proxy": None, "cookies": None}
+        return content
+
 
 def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Config:
     """Checks a composed configuration.

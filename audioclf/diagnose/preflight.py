@@ -23,7 +23,7 @@ def preflight(lab: Lab) -> list[Check]:
     shape = data.front_end.output_shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
+        standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape, config.features.axes)
         module = ClassifierModule(config.model_dump(), data.classes, shape, standardise)
     return [*look(module, data, thorough=True), broken_clips(lab), shared_sound(lab)]
 

@@ -28,7 +28,9 @@ def input_sizes(config: Config, pool: Pool, features: torch.Tensor) -> list[floa
         pool: what it is trained on.
         features: of the clips ``[N, *shape]``.
     """
-    standardise = Standardise.fit(config.features.normalisation, pool.features[:FEW].split(256), pool.shape)
+    standardise = Standardise.fit(
+        config.features.normalisation, pool.features[:FEW].split(256), pool.shape, config.features.axes
+    )
     with torch.random.fork_rng(devices=[]):
         model = build_model(config.model, pool.shape, pool.num_classes, config.features)
     share = preflight.seen_at_once(model, standardise(pool.features[: preflight.SEEN]))

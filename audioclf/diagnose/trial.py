@@ -336,7 +336,9 @@ def train_once(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features, targets = pool.features[inside], torch.as_tensor(labels[inside])
-        standardise = Standardise.fit(config.features.normalisation, features.split(256), pool.shape)
+        standardise = Standardise.fit(
+            config.features.normalisation, features.split(256), pool.shape, config.features.axes
+        )
         module = ClassifierModule(config.model_dump(), pool.classes, pool.shape, standardise)
         module.loss.fit(targets)
         module.train()

@@ -89,7 +89,7 @@ def extract(
     """Extracts what is not in the store yet.
 
     Each worker takes a few clips through the whole chain. Here the workers are threads: decoding, resampling and the
-    FFT all release the interpreter's lock. A front-end that is heavy computes in one thread, with all cores or the GPU,
+    FFT all release the interpreter's lock. A front-end that is heavy computes in one thread on a GPU,
     while the workers decode. A killed extraction loses the clips in flight only.
 
     Args:
@@ -127,16 +127,18 @@ def by_threads(chain: Chain, pieces: Sequence[Piece], workers: int | None) -> It
     """Extracts with threads of this process; yields how many clips are done, a chunk at a time."""
     chain.front_end.to(chain.device)
     workers = workers or cores()
-    if chain.front_end.heavy:
-        size = GPU_CHUNK if chain.device.type == "cuda" else CHUNK
-        loaded = _bounded(lambda chunk: (chunk, chain.load(chunk)), _chunks(pieces, size), workers)
+    heavy = chain.front_end.heavy
+    if heavy and chain.device.type == "cuda":
+        loaded = _bounded(lambda chunk: (chunk, chain.load(chunk)), _chunks(pieces, GPU_CHUNK), workers)
         for chunk, waveforms in loaded:
             yield chain.compute(chunk, waveforms)
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # each worker is one thread: more would fight over the same cores
     try:
-        yield from _bounded(chain, _chunks(pieces, CHUNK), workers)
+        yield from _bounded(
+            chain, _chunks(pieces, 1 if heavy else CHUNK), workers
+        )  # 1: batches of 8 took 1.5x the time
     finally:
         torch.set_num_threads(threads)
 

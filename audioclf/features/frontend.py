@@ -21,7 +21,7 @@ class FrontEnd(nn.Module):
         version: raised whenever the same waveform would give other features; part of the feature store's key.
         sample_rate: rate of the waveforms it takes, in Hz.
         output_shape: shape of one clip's features.
-        heavy: it uses all cores, or the GPU, by itself: one batch at a time, while the next clips are decoded.
+        heavy: a large network: on a GPU one batch at a time, while the next clips are decoded; else a clip for each core.
         reads_text: it reads annotations, so that a waveform alone does not do.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from audioclf.config import FeaturesConfig, WaveformConfig
+from audioclf.config import Axes, FeaturesConfig, WaveformConfig
 
 MIN_STD = 1e-3  # a band that never changes is left unscaled instead of blown up
 
@@ -38,25 +38,27 @@ class Standardise(torch.nn.Module):
         return (features - self.mean) / self.std
 
     @classmethod
-    def identity(cls, kind: str, shape: tuple[int, ...]) -> Standardise:
+    def identity(cls, kind: str, shape: tuple[int, ...], axes: Axes = ("band", "time")) -> Standardise:
         """A module of the right shape that changes nothing: to be filled from a checkpoint, or for ``none``."""
-        size = _size(kind, shape)
+        size = _size(kind, shape, axes)
         return cls(torch.zeros(size), torch.ones(size))
 
     @classmethod
-    def fit(cls, kind: str, batches: Iterable[torch.Tensor], shape: tuple[int, ...]) -> Standardise:
+    def fit(
+        cls, kind: str, batches: Iterable[torch.Tensor], shape: tuple[int, ...], axes: Axes = ("band", "time")
+    ) -> Standardise:
         """Statistics of a training split, in one pass and in double precision.
 
         Args:
             kind: ``none`` (changes nothing), ``global`` (one mean and standard deviation) or ``per_band`` (one for
-                each mel band, or each dimension of an embedding: all axes but the last, which is time; of features
-                with one axis, each of its places).
+                each mel band, or each dimension of an embedding, of each layer: over time alone).
             batches: features ``[B, *shape]`` of the training split.
             shape: shape of one clip's features.
+            axes: what its axes are.
         """
         if kind == "none":
-            return cls.identity(kind, shape)
-        size = _size(kind, shape)
+            return cls.identity(kind, shape, axes)
+        size = _size(kind, shape, axes)
         over = tuple(axis for axis, places in enumerate((1, *size)) if places == 1)
         count, mean, m2 = 0.0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         for batch in batches:  # Chan, Golub and LeVeque (1983): combine means and squared deviations of parts
@@ -73,8 +75,8 @@ class Standardise(torch.nn.Module):
         return cls(mean.float().reshape(size), std.float().reshape(size))
 
 
-def _size(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _size(kind: str, shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     """Shape of the statistics: 1 along each axis that they are taken over."""
     if kind != "per_band":
         return (1,) * len(shape)
-    return shape if len(shape) == 1 else (*shape[:-1], 1)
+    return tuple(1 if axis == "time" else places for axis, places in zip(axes, shape, strict=True))

@@ -6,6 +6,7 @@ import copy
 import functools
 import operator
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
         )
     _check_weights(path, parse_config(config).features, parameters["weights"])
     encoder = parameters.get("encoder")
+    if config["model"]["name"] == "finetune" and not isinstance(encoder, dict):
+        raise _damaged(path, "the architecture of its encoder is gone")
     known = {"front_end_version": trained_on, "weights": parameters["weights"]}
     try:
         with torch.inference_mode():  # what weights it has, the front-end reads now, and not at the first clip
@@ -80,13 +83,9 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
         )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
-    except (
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ValueError,
-    ) as error:  # weights that are missing, too many, or of another shape
+    except UserError:
+        raise
+    except Exception as error:  # weights that are missing, too many, or of another shape; an encoder that is none
         raise _damaged(path, " ".join(str(error).split())) from None
     return module.eval(), front_end.eval()
 
@@ -98,6 +97,13 @@ def _read(path: Path) -> dict[str, Any]:
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected a checkpoint") from None
+    try:
+        with zipfile.ZipFile(path) as parts:
+            torn = parts.testzip()  # torch does not look at the checksums that it writes
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError):
+        torn = None  # torch says below what it is
+    if torn is not None:
+        raise _damaged(path, f"{torn} is not what was written")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:

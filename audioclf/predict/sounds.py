@@ -121,6 +121,10 @@ class Listener:
         """A clip as training hears it; None: to be heard as a timeline."""
         if is_url(clip.source):
             return _failed(clip, "missing", f"{clip.source}: a link; expected a file")
+        if self.front_end.reads_text and clip.id == clip.source:  # a bare file: only tables have annotations
+            return _failed(
+                clip, "no_annotation", f"{clip.source}: the model reads annotations; expected a table with them"
+            )
         if self.timeline:
             return None
         try:
@@ -145,8 +149,6 @@ class Listener:
             return Sound(clip, start_s, end_s, state, "; ".join(filter(None, ["all samples are equal", reason])))
         if decoded.duration_s > self.window_s + LENGTH_TOLERANCE_S:
             reason = "; ".join(filter(None, [reason, f"only its middle {self.window_s:.3g} s count"]))
-        if self.front_end.reads_text and not clip.annotation:
-            reason = "; ".join(filter(None, [reason, "no annotation, which the model reads"]))
         waveform = fitted(self.front_end, as_waveform(pcm, self.front_end.sample_rate)).clone()
         return Sound(clip, start_s, end_s, state, reason, waveform, self.picture(pcm) if self.picture else None)
 

@@ -91,7 +91,7 @@ def as_configured(trainer: pl.Trainer, config: Config) -> Iterator[None]:
     """Checkpoints saved in a ``with`` block carry this configuration."""
     hparams = trainer.lightning_module.hparams
     before = hparams["config"]
-    hparams["config"] = config.model_dump()
+    hparams["config"] = config.to_share()
     try:
         yield
     finally:

@@ -300,9 +300,9 @@ def _module(config: Config, data: AudioDataModule) -> ClassifierModule:
     """The module as training begins with it."""
     pl.seed_everything(config.seed, workers=True, verbose=False)
     shape, version = data.front_end.output_shape, data.front_end.version
-    standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape)
+    standardise = Standardise.fit(config.features.normalisation, data.train_batches(), shape, config.features.axes)
     module = ClassifierModule(
-        config.model_dump(),
+        config.to_share(),
         data.classes,
         shape,
         standardise,

@@ -58,7 +58,7 @@ class ClassifierModule(pl.LightningModule):
         self.classes = list(classes)
         shape = tuple(feature_shape)
         kind = self.config.features.normalisation
-        self.standardise = standardise or Standardise.identity(kind, shape)
+        self.standardise = standardise or Standardise.identity(kind, shape, self.config.features.axes)
         self.augment = Augment(self.config.augment, self.config.features, len(classes))
         self.model = build_model(self.config.model, shape, len(classes), self.config.features, encoder)
         own = {"encoder": self.model.encoder.architecture} if isinstance(self.model, Finetune) else {}

@@ -136,7 +136,7 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
     jump = config.lr * size
     loud = not jump <= LOUD_JUMP
     shape = tuple(features.shape[1:])
-    sound = Standardise.fit(finest(config.features), [features], shape)
+    sound = Standardise.fit(finest(config.features), [features], shape, config.features.axes)
     mended = input_size(sound, features, module.model) if loud else size
     raw = config.features.normalisation == "none" and mended < size / 2
     sentence = f"the first step moves an activation by {format(jump, ',.0f' if jump >= 10 else '.2g')}"
@@ -206,7 +206,7 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
     sentence = f"one batch of {len(targets)} clips, {BATCH_STEPS} steps: {own:.0%} are right with lr={short(lr)}"
     todo = ""
     if loud:
-        sound = Standardise.fit(kind, [features], tuple(features.shape[1:]))
+        sound = Standardise.fit(kind, [features], tuple(features.shape[1:]), module.config.features.axes)
         suited = lr_for(input_size(sound, features, module.model))
         other = learn(sound, suited)
         sentence += f", {other:.0%} on normalised features with lr={short(suited)}"

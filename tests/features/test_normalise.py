@@ -37,6 +37,24 @@ def test_the_training_split_comes_out_with_mean_0_and_standard_deviation_1(kind)
     torch.testing.assert_close(out.std(dims), torch.ones_like(out.std(dims)), atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape", "over"),
+    [
+        (("dim",), (5,), (0,)),
+        (("dim", "time"), (5, 7), (0, 2)),
+        (("layer", "dim"), (3, 5), (0,)),
+        (("layer", "dim", "time"), (3, 5, 7), (0, 3)),
+    ],
+)
+def test_each_dimension_of_each_layer_has_its_own_scale(axes, shape, over):
+    scales = torch.logspace(-1, 3, 5).reshape([5 if axis == "dim" else 1 for axis in axes])
+    features = torch.randn(200, *shape, generator=torch.Generator().manual_seed(0)) * scales
+    out = Standardise.fit("per_band", [features], shape, axes)(features)
+    torch.testing.assert_close(out.std(over), torch.ones_like(out.std(over)), atol=0.02, rtol=0)
+    fresh = Standardise.identity("per_band", shape, axes)
+    fresh.load_state_dict(Standardise.fit("per_band", [features], shape, axes).state_dict())
+
+
 def test_none_changes_nothing():
     parts = batches(0, [3])
     assert torch.equal(Standardise.fit("none", parts, SHAPE)(parts[0]), parts[0])

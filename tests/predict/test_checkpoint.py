@@ -90,6 +90,27 @@ def test_what_is_no_checkpoint(kind: str, run_folder: Path, tmp_path: Path) -> N
     assert "not a checkpoint of audioclf, or damaged" in refused(path)
 
 
+def test_weights_that_changed_on_the_disk_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    """torch writes checksums and does not look at them."""
+    whole = bytearray((run_folder / "checkpoints" / "model.ckpt").read_bytes())
+    with zipfile.ZipFile(run_folder / "checkpoints" / "model.ckpt") as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    middle = largest.header_offset + largest.file_size // 2
+    whole[middle : middle + 8] = bytes(8 - i for i in range(8))
+    (tmp_path / "x.ckpt").write_bytes(whole)
+    assert "is not what was written" in refused(tmp_path / "x.ckpt")
+
+
+def test_a_fine_tuned_model_whose_encoder_is_gone_asks_no_hub(checkpoint: Read, tmp_path: Path) -> None:
+    tampered = checkpoint()
+    parameters = tampered["hyper_parameters"]
+    parameters["config"]["features"] = {"name": "waveform", "sample_rate": 8000, "seconds": 0.5}
+    parameters["config"]["model"] = {"name": "finetune", "model": "someone/thing"}
+    parameters["feature_shape"] = [4000]
+    parameters["front_end_version"] = ""
+    assert "encoder is gone" in refused(saved(tampered, tmp_path / "tampered.ckpt"))
+
+
 def test_a_checkpoint_of_another_lightning_module(tmp_path: Path) -> None:
     class Other(pl.LightningModule):
         def __init__(self) -> None:

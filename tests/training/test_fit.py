@@ -437,3 +437,11 @@ def test_a_run_reports_its_interruption_to_python_too(
         fit(tiny_config(epochs=5), tmp_path / "run")
     assert (stop.value.epoch, stop.value.epochs) == (2, 5)
     assert isinstance(fit(tiny_config(epochs=5), tmp_path / "run"), Run)
+
+
+def test_a_checkpoint_carries_no_password(tiny_config, tmp_path):
+    config = tiny_config(fetch={"proxy": "http://me:secret@proxy", "cookies": "cookies.txt"})
+    folder = fit(config, tmp_path / "run").folder
+    for name in ("model.ckpt", "last.ckpt"):
+        assert b"secret" not in (folder / "checkpoints" / name).read_bytes()
+        assert b"cookies.txt" not in (folder / "checkpoints" / name).read_bytes()
