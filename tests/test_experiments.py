@@ -42,6 +42,12 @@ def test_the_convolutional_network_reaches_its_promise_on_esc10(train, shared_da
     assert statistics.mean(run.result["test"]["f1_macro"] for run in runs) >= 0.80
 
 
+def test_a_pretrained_embedding_reaches_its_promise_on_esc10(train, shared_data):
+    words = [f"data.root={shared_data('esc10')}", f"features.weights={shared_data('models/yamnet.tflite')}"]
+    runs = [train("data=esc10", "experiment=yamnet", *words, f"data.fold={fold}") for fold in range(1, 6)]
+    assert statistics.mean(run.result["test"]["f1_macro"] for run in runs) >= 0.94
+
+
 def test_the_demo_is_neither_trivial_nor_hopeless(train):
     healthy, lab = train("data=demo").result, train("data=demo", "experiment=lab_report").result
     assert 0.5 <= healthy["test"]["f1_macro"] <= 0.95

@@ -34,7 +34,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         help="each recording in windows of the model's length; else only files longer than ten minutes",
     )
     parser.add_argument(
-        "--hop", type=positive, metavar="S", help="from one window to the next [s]; else a window's length"
+        "--hop",
+        type=positive,
+        metavar="S",
+        help="a timeline with so much from one window to the next [s]; else a window's length",
     )
 
 

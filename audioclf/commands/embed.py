@@ -61,7 +61,7 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         projector = Projector(arguments.projector, model)
     listener = Listener(
         model.front_end,
-        timeline=arguments.timeline,
+        timeline=arguments.timeline or arguments.hop is not None,
         hop_s=arguments.hop,
         picture=projector.thumbnail if projector else None,
     )

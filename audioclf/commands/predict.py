@@ -51,7 +51,7 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
     clips, refused = find_clips(names)
-    listener = Listener(model.front_end, timeline=arguments.timeline, hop_s=arguments.hop)
+    listener = Listener(model.front_end, timeline=arguments.timeline or arguments.hop is not None, hop_s=arguments.hop)
     tally, before = Tally(), ""
     try:
         with (

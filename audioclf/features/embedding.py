@@ -79,6 +79,10 @@ class HiddenStates(FrontEnd):
             raise UserError(
                 f"features.seconds={self.config.seconds:g}: too short for this encoder: {error}", "features.seconds=5.0"
             ) from error
+        except (TypeError, ValueError, AttributeError) as error:  # of the many models there are, not all are encoders
+            raise UserError(
+                f"features={self.config.name}: no encoder that gives hidden states: {error}", "another model or bundle"
+            ) from error
         return [encoder.sample_rate, *shape]
 
 
