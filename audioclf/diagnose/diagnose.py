@@ -21,10 +21,9 @@ from audioclf.diagnose.repair import LONG, words
 from audioclf.diagnose.report import write_diagnosis
 from audioclf.diagnose.run import Run
 from audioclf.diagnose.trial import Recipe
-from audioclf.diagnose.verdict import Gap, Numbers, Verdict, limits_of
+from audioclf.diagnose.verdict import STATUS_ORDER, Gap, Numbers, Verdict, limits_of
 from audioclf.runs.identity import short
 
-STATUS_ORDER = ("explains", "contributes", "undetermined", "cleared")
 SCALE = {
     "lr_too_high",
     "no_normalisation",

@@ -25,7 +25,17 @@ from audioclf.diagnose.probe import all_probes
 from audioclf.diagnose.probes.collapsed import Collapsed
 from audioclf.diagnose.record_reader import Figures, Predictions, read_record
 from audioclf.diagnose.trial import paired
-from audioclf.diagnose.verdict import Gap, Limits, Numbers, Status, Verdict, limits_of, share_of, status_of
+from audioclf.diagnose.verdict import (
+    STATUS_ORDER,
+    Gap,
+    Limits,
+    Numbers,
+    Status,
+    Verdict,
+    limits_of,
+    share_of,
+    status_of,
+)
 from audioclf.files import cannot_write, write_text
 from audioclf.training.scores import IntArray, chance, confusion_matrix, interval, macro_f1, scores
 
@@ -36,7 +46,6 @@ EVERYTHING = "all rows"  # what is scored where no split is said
 UNEQUAL = 2  # times as many clips as the rarest class has: from there on, unequal classes are what is asked about
 SEPARATOR = re.compile(r"\s*[;|,]\s*")  # between several labels in one cell
 
-ORDER: tuple[Status, ...] = ("explains", "contributes", "undetermined", "cleared")
 
 MISSING = {
     "classes": "the number of classes",
@@ -148,7 +157,7 @@ def diagnose_record(path: Path, thresholds: Mapping[str, Any] | None = None) -> 
     def rank(verdict: Verdict) -> tuple[Any, ...]:
         told = verdict.cause in found.verdicts
         first = told and verdict.cause == "multi_label"  # what a label is decides how all else is read
-        return ORDER.index(verdict.status), not told, not first
+        return STATUS_ORDER.index(verdict.status), not told, not first
 
     return Diagnosis(
         run=str(path),

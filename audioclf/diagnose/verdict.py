@@ -12,6 +12,7 @@ import yaml
 
 Status = Literal["explains", "contributes", "cleared", "undetermined"]
 CONVICTED: tuple[Status, ...] = ("explains", "contributes")
+STATUS_ORDER: tuple[Status, ...] = (*CONVICTED, "undetermined", "cleared")
 
 THRESHOLDS = Path(__file__).with_name("thresholds.yaml")
 

@@ -89,8 +89,8 @@ def extract(
     """Extracts what is not in the store yet.
 
     Each worker takes a few clips through the whole chain. Here the workers are threads: decoding, resampling and the
-    FFT all release the interpreter's lock. A front-end that is heavy computes in one thread on a GPU,
-    while the workers decode. A killed extraction loses the clips in flight only.
+    FFT all release the interpreter's lock. A front-end that is heavy computes in one thread on a GPU, while the workers
+    decode. A killed extraction loses the clips in flight only.
 
     Args:
         keys: what to extract: sha256 of a clip's samples → its key in the audio store; sha256 of a text → the text.

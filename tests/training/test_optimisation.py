@@ -90,13 +90,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_killed_run_goes_on_to_the_bit(
-    tiny_config: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    changes = SETTINGS[name]
-    trainer = {"checkpoint_every_s": 0.0} | changes.get("trainer", {})
-    config = with_model(tiny_config(**changes | {"epochs": 5, "lr": 1e-2, "trainer": trainer}), CNN)
+def fit_killed(config: Config, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains until the third epoch's numbers are written, and no further."""
     append = RunFolder.append_metrics
 
     def kill(self: RunFolder, row: dict[str, float]) -> None:
@@ -107,7 +102,17 @@ def test_a_killed_run_goes_on_to_the_bit(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "append_metrics", kill)
         with pytest.raises(RuntimeError, match="killed"):
-            fit(config, tmp_path / "killed")
+            fit(config, path)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_killed_run_goes_on_to_the_bit(
+    tiny_config: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    changes = SETTINGS[name]
+    trainer = {"checkpoint_every_s": 0.0} | changes.get("trainer", {})
+    config = with_model(tiny_config(**changes | {"epochs": 5, "lr": 1e-2, "trainer": trainer}), CNN)
+    fit_killed(config, tmp_path / "killed", monkeypatch)
     assert RunFolder(tmp_path / "killed").saved_epochs() == 2
     fit(config, tmp_path / "killed")
     fit(config, tmp_path / "whole")
@@ -236,17 +241,7 @@ def test_two_processes_stop_early_together_and_go_on_after_a_kill(
     tiny_config: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(epochs=60, lr=1e-2, trainer={"checkpoint_every_s": 0.0, "devices": 2, "patience": 5})
-    append = RunFolder.append_metrics
-
-    def kill(self: RunFolder, row: dict[str, float]) -> None:
-        append(self, row)
-        if row["epoch"] == 3:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append_metrics", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            fit(config, tmp_path / "killed")
+    fit_killed(config, tmp_path / "killed", monkeypatch)
     assert not torch.distributed.is_initialized() and RunFolder(tmp_path / "killed").saved_epochs() == 2
     again, whole = fit(config, tmp_path / "killed"), fit(config, tmp_path / "whole")
     assert again.result["trained_epochs"] == whole.result["trained_epochs"] < 60
