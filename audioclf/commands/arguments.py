@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audioclf.audio.store import Pcm
+    from audioclf.predict.model import Model
+    from audioclf.predict.sounds import Listener
 
 OVERRIDE = re.compile(r"(?:features|model)\.[A-Za-z_.]+=")
 
@@ -39,6 +45,20 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="a timeline with so much from one window to the next [s]; else a window's length",
     )
+
+
+def listener_of(arguments: argparse.Namespace, model: Model, picture: Callable[[Pcm], Any] | None = None) -> Listener:
+    """What hears the inputs for a model; a hop asks for a timeline.
+
+    Args:
+        arguments: of :func:`add_inputs`.
+        model: what it hears for.
+        picture: makes each clip's picture.
+    """
+    from audioclf.predict.sounds import Listener
+
+    timeline = arguments.timeline or arguments.hop is not None
+    return Listener(model.front_end, timeline=timeline, hop_s=arguments.hop, picture=picture)
 
 
 def positive(text: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audioclf.commands.arguments import add_inputs, add_model, split_overrides
+from audioclf.commands.arguments import add_inputs, add_model, listener_of, split_overrides
 from audioclf.console import console, progress_bar, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
@@ -47,7 +47,6 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     """
     from audioclf.predict.inputs import find_clips
     from audioclf.predict.model import load
-    from audioclf.predict.sounds import Listener
     from audioclf.predict.table import EmbeddingTable
     from audioclf.predict.write import Tally, opened
 
@@ -59,12 +58,7 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         from audioclf.predict.projector import Projector
 
         projector = Projector(arguments.projector, model)
-    listener = Listener(
-        model.front_end,
-        timeline=arguments.timeline or arguments.hop is not None,
-        hop_s=arguments.hop,
-        picture=projector.thumbnail if projector else None,
-    )
+    listener = listener_of(arguments, model, projector.thumbnail if projector else None)
     tally, before = Tally(), ""
     with (
         opened(arguments.out) as out,

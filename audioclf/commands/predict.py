@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from audioclf.commands.arguments import add_inputs, add_model, at_least_one, split_overrides
+from audioclf.commands.arguments import add_inputs, add_model, at_least_one, listener_of, split_overrides
 from audioclf.console import progress_bar, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
@@ -45,13 +45,12 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     """
     from audioclf.predict.inputs import find_clips
     from audioclf.predict.model import load
-    from audioclf.predict.sounds import Listener
     from audioclf.predict.write import Tally, header, line_of, opened
 
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
     clips, refused = find_clips(names)
-    listener = Listener(model.front_end, timeline=arguments.timeline or arguments.hop is not None, hop_s=arguments.hop)
+    listener = listener_of(arguments, model)
     tally, before = Tally(), ""
     try:
         with (
