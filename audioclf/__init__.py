@@ -25,7 +25,9 @@ def load(checkpoint: str | PathLike[str], *overrides: str, device: str = "auto")
 
     Args:
         checkpoint: a run's folder, or its ``checkpoints/model.ckpt``, alone and anywhere.
-        overrides: where weights lie now that the front-end reads, e.g. ``"features.weights=PATH"``.
+        overrides: what is not as in training: where weights lie that the front-end reads (``"features.weights=PATH"``),
+            what a table's paths start from (``"data.audio_dir=DIR"``), what it calls its columns
+            (``"data.columns.path=file"``), where audio that is linked to was fetched (``"paths.cache=DIR"``).
         device: ``"auto"``: a GPU where there is one; else as torch names it: ``"cpu"``, ``"cuda:1"``.
 
     Returns:

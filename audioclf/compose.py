@@ -102,7 +102,22 @@ def is_group(override: Override) -> bool:
 
 def options(group: str) -> list[str]:
     """What a group of the configuration can be set to."""
-    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml") if p.stem != "base")
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not is_base(path))
+
+
+def is_base(path: Path) -> bool:
+    """Whether a file of a group is what several of its options share, and none itself."""
+    return path.stem.startswith("base")
+
+
+def option_content(path: Path) -> DictConfig:
+    """A file of a group, with what it is based on."""
+    content = OmegaConf.load(path)
+    assert isinstance(content, DictConfig)
+    bases = [name for name in content.pop("defaults", []) if str(name).startswith("base")]
+    merged = OmegaConf.merge(*(option_content(path.with_name(f"{name}.yaml")) for name in bases), content)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _check_single(overrides: Sequence[Override]) -> None:
@@ -147,11 +162,11 @@ def _unknown(key: str, value: str, known: Sequence[str]) -> UserError:
     group, _, leaf = key.partition(".")
     folder = conf_dir() / group
     if leaf and folder.is_dir():
-        files = {path.stem: OmegaConf.load(path) for path in sorted(folder.glob("*.yaml")) if path.stem != "base"}
+        files = {name: option_content(folder / f"{name}.yaml") for name in options(group)}
         having = [name for name, file in files.items() if leaf in file or OmegaConf.select(file, key) is not None]
         if having:
-            options = " or ".join(f"{group}={name}" for name in having)
-            return UserError(f"{key}={value}: not a key of the chosen {group}", f"{key} belongs to {options}: add it")
+            chosen = " or ".join(f"{group}={name}" for name in having)
+            return UserError(f"{key}={value}: not a key of the chosen {group}", f"{key} belongs to {chosen}: add it")
     return unknown_key(key, value, known)
 
 

@@ -400,7 +400,7 @@ class AudioDataModule(pl.LightningDataModule):
         if front_end.reads_text and not any(texts.values()):
             raise UserError(
                 f"features={self.features.name}: {prepared.manifest.table} has no annotations; expected a text for each clip",
-                "a column annotation (with data=links, data.columns.annotation=COLUMN names another), or other features",
+                "a column annotation (data.columns.annotation=COLUMN names another), or other features",
             )
         if isinstance(store, JoinedStore):
             assert isinstance(front_end, WithText)

@@ -99,13 +99,11 @@ def _measured(what: str, run: Path, *files: Path) -> dict[str, float]:
 
 def _timeline(run: Path, file: Path) -> dict[str, float]:
     from audioclf import load
-    from audioclf.predict.inputs import find_clips
-    from audioclf.predict.sounds import Listener
 
     model = load(run, device="cpu")
     before, start = _memory_mb("VmRSS"), time.perf_counter()
-    listener = Listener(model.front_end, timeline=True)
-    windows = sum(prediction.usable for prediction in model.predictions(listener.sounds(find_clips([file])[0])))
+    sounds = model.listener(timeline=True).sounds(model.clips(file))
+    windows = sum(prediction.usable for prediction in model.predictions(sounds))
     assert windows > 700
     return {"seconds": time.perf_counter() - start, "mb": _memory_mb("VmHWM") - before}
 

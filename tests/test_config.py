@@ -11,15 +11,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
-from audioclf.compose import conf_dir, load_config, plain
+from audioclf.compose import conf_dir, is_base, load_config, option_content, plain
 from audioclf.config import Config, Launcher, keys_of, parse_config, section_names
 from audioclf.errors import UserError
 
 GROUPS = {  # every group of conf/ with its options
-    folder.name: sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "base")
+    folder.name: sorted(p.stem for p in folder.glob("*.yaml") if not is_base(p))
     for folder in sorted(conf_dir().iterdir())
     if folder.is_dir() and folder.name != "hydra"
 }
@@ -139,17 +139,15 @@ def test_conf_has_every_key_of_the_schema_and_no_other(tmp_path: Path) -> None:
     in_conf: set[str] = set()
     for option in OPTIONS:
         group, name = option.split("=")
-        content = as_dict(conf_dir() / group / f"{name}.yaml")
-        if content.pop("defaults", None) == ["base"]:
-            content |= as_dict(conf_dir() / group / "base.yaml")
+        content = as_dict(option_content(conf_dir() / group / f"{name}.yaml"))
         in_conf |= set(keys_of({group: content} if group not in ("experiment", "launcher", "search") else content))
     in_conf |= set(keys_of(as_dict(conf_dir() / "config.yaml")))
     in_conf = {key for key in in_conf if key.partition(".")[0] not in ("defaults", "hydra")}
     assert in_conf == {f"{prefix}{name}" for prefix, model in SECTIONS for name in model.model_fields}
 
 
-def as_dict(path: Path) -> dict[str, object]:
-    content = OmegaConf.to_container(OmegaConf.load(path))
+def as_dict(config: Path | DictConfig) -> dict[str, object]:
+    content = OmegaConf.to_container(OmegaConf.load(config) if isinstance(config, Path) else config)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 

@@ -73,7 +73,9 @@ def material(work):
         esc.append(f"{label}{i}.wav,{i % 5 + 1},0,{label},{label}{i},A")
         links.append(f"https://youtu.be/{label}_{i},{label}")
         table.append(f"{label}/{i}.wav,{label}")
-    for path, lines in (("esc/meta.csv", esc), ("held/links.csv", links), ("folder/clips.csv", table)):
+    named = ["file,label", *table[1:]]
+    tables = {"esc/meta.csv": esc, "held/links.csv": links, "folder/clips.csv": table, "named.csv": named}
+    for path, lines in tables.items():
         (work / path).write_text("\n".join(lines) + "\n")
     return work
 
@@ -203,7 +205,9 @@ def test_other_command(command, material, web, run):
         said = {"predict": "" if "--out" in words else "file,start,end", "embed": "20 points", "export": "differ by"}[
             kind
         ]
-        words = [str(material / USED[word]) if word in USED else word for word in words]
+        stand_in = USED | ({"TABLE": "named.csv"} if "data.columns.path=file" in words else {})
+        words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
+        words = [word.replace("=DIR", f"={material / 'folder'}") for word in words]
         tiny = [f"{key}={value}" for key, value in TINY.items()]
         used = f"hydra.run.dir={material / USED['outputs/RUN']}"
         run("train.py", *tiny, "epochs=1", "trainer.tensorboard=false", used)

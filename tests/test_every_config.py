@@ -21,7 +21,7 @@ import soundfile
 import torch
 import yaml
 
-from audioclf.compose import conf_dir, load_config
+from audioclf.compose import conf_dir, is_base, load_config
 from audioclf.data import AudioDataModule
 from audioclf.runs.identity import run_name
 from audioclf.training.fit import fit
@@ -37,7 +37,7 @@ def choices() -> list[str]:
         for group in sorted(conf_dir().iterdir())
         if group.is_dir() and group.name not in NO_CHOICES
         for option in sorted(group.glob("*.yaml"))
-        if option.stem != "base"
+        if not is_base(option)
     ]
 
 

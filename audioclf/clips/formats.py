@@ -1,4 +1,4 @@
-"""Reader for tables of links as they are published: AudioSet's, VGGSound's, AudioCaps', or any with named columns."""
+"""Tables by the ``data`` section: our own columns, named ones, or as AudioSet, VGGSound and AudioCaps publish them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from audioclf.clips.links import youtube_link
 from audioclf.clips.parquet import is_parquet
 from audioclf.clips.rows import SPLIT_NAMES, BadRow, read_cells
 from audioclf.clips.table import SOURCES, Layout, header_of, read_table
-from audioclf.config import LinksData
+from audioclf.config import CsvData, LinksData
 from audioclf.errors import UserError
 
 AUDIOSET = ("ytid", "start_seconds", "end_seconds", "positive_labels")
@@ -22,17 +22,24 @@ LOOKED_AT = 5  # rows, of which one may be bad
 AUDIOCAPS = {"youtube_id": "youtube_id", "start": "start_time", "annotation": "caption"}
 
 
-def read_links(data: LinksData) -> tuple[list[Clip], list[BadRow], str]:
-    """Reads a table of links.
+def read_csv(data: CsvData | LinksData, *, needs_label: bool = True) -> tuple[list[Clip], list[BadRow], str]:
+    """Reads the table that the ``data`` section names.
+
+    Args:
+        data: the section.
+        needs_label: whether ``data=csv`` refuses a table without a column of classes, as ``data=links`` never does.
 
     Returns:
-        The clips in the table's order, the rows that cannot be clips, and the format that the table has.
+        The clips in the table's order, the rows that cannot be clips, and the published format that a table of links has.
 
     Raises:
         UserError: the table is unreadable, not of the format that ``data.format`` says, or lacks a column.
     """
-    form = format_of(data)
-    clips, bad = read_table(Path(data.csv), layout=layout_of(data, form))
+    form = format_of(data) if isinstance(data, LinksData) else ""
+    layout = (
+        layout_of(data, form) if isinstance(data, LinksData) else Layout(data.columns.given(), needs_label=needs_label)
+    )
+    clips, bad = read_table(Path(data.csv), Path(data.audio_dir) if data.audio_dir else None, layout)
     return clips, bad, form
 
 

@@ -12,10 +12,9 @@ from audioclf.clips.clip import Clip
 from audioclf.clips.demo import GENERATOR_VERSION, read_demo, write_demo
 from audioclf.clips.esc import esc_table, read_esc
 from audioclf.clips.folder import list_folder, read_folder
-from audioclf.clips.formats import class_labels_of, format_of, read_links
+from audioclf.clips.formats import class_labels_of, format_of, read_csv
 from audioclf.clips.rows import BadRow
 from audioclf.clips.select import Selection, select
-from audioclf.clips.table import read_table
 from audioclf.config import CsvData, DataConfig, DemoData, EscData, FolderData, LinksData
 from audioclf.errors import UserError
 
@@ -78,12 +77,9 @@ def read_manifest(data: DataConfig, cache: Path) -> Manifest:
     elif isinstance(data, EscData):
         table = esc_table(Path(data.root))
         clips, bad = read_esc(Path(data.root), esc10_only=data.name == "esc10")
-    elif isinstance(data, CsvData):
+    elif isinstance(data, CsvData | LinksData):
         table = Path(data.csv)
-        clips, bad = read_table(table, Path(data.audio_dir) if data.audio_dir else None)
-    elif isinstance(data, LinksData):
-        table = Path(data.csv)
-        clips, bad, form = read_links(data)
+        clips, bad, form = read_csv(data)
     else:
         table = Path(data.root)
         clips, bad = read_folder(table)

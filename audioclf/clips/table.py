@@ -145,7 +145,7 @@ def _find_columns(table: Path, layout: Layout) -> dict[str, str]:
         if names and not any(name in columns for name in names):
             name, guess = next(((n, g) for n in names if (g := nearest(n, header))), (names[0], None))
             wanted = f"{', '.join(names[:-1])} or {names[-1]}"
-            hint = f"name it so, or say data=links data.columns.{name}={shown(guess or 'COLUMN')}"
+            hint = f"name it so, or say data.columns.{name}={shown(guess or 'COLUMN')}"
             raise UserError(f"{table}:1: no column {wanted}; found {there}", hint)
     return columns
 

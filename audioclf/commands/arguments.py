@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from audioclf.audio.store import Pcm
-    from audioclf.predict.model import Model
-    from audioclf.predict.sounds import Listener
+OVERRIDE = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*=")
 
-OVERRIDE = re.compile(r"(?:features|model)\.[A-Za-z_.]+=")
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The model."""
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a run's folder, or its checkpoints/model.ckpt")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The model and where it computes."""
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a run's folder, or its checkpoints/model.ckpt")
+    add_checkpoint(parser)
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1 ...; auto: a GPU where there is one"
     )
@@ -31,8 +30,9 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="FILE",
-        help="audio files, folders with audio files, tables of clips (.csv, .tsv, .parquet); and, where weights of the "
-        "front-end lie elsewhere now, features.weights=PATH",
+        help="audio files, folders with audio files, tables of clips (.csv, .tsv, .parquet); and KEY=VALUE of what is not "
+        "as in training: data.audio_dir=DIR (what a table's paths start from), data.columns.path=NAME, "
+        "features.weights=PATH, paths.cache=DIR (where the audio of links was fetched)",
     )
     parser.add_argument(
         "--timeline",
@@ -45,20 +45,6 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="a timeline with so much from one window to the next [s]; else a window's length",
     )
-
-
-def listener_of(arguments: argparse.Namespace, model: Model, picture: Callable[[Pcm], Any] | None = None) -> Listener:
-    """What hears the inputs for a model; a hop asks for a timeline.
-
-    Args:
-        arguments: of :func:`add_inputs`.
-        model: what it hears for.
-        picture: makes each clip's picture.
-    """
-    from audioclf.predict.sounds import Listener
-
-    timeline = arguments.timeline or arguments.hop is not None
-    return Listener(model.front_end, timeline=timeline, hop_s=arguments.hop, picture=picture)
 
 
 def positive(text: str) -> float:
@@ -78,6 +64,6 @@ def at_least_one(text: str) -> int:
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Inputs, and overrides of the model's settings."""
-    overrides = [word for word in words if OVERRIDE.match(word)]
+    """Inputs, and overrides of the model's settings: ``KEY=VALUE``, where no file is called so."""
+    overrides = [word for word in words if OVERRIDE.match(word) and not Path(word).exists()]
     return [word for word in words if word not in overrides], overrides

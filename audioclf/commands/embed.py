@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audioclf.commands.arguments import add_inputs, add_model, listener_of, split_overrides
+from audioclf.commands.arguments import add_inputs, add_model, split_overrides
 from audioclf.console import console, progress_bar, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
@@ -45,27 +45,26 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     Raises:
         UserError: a checkpoint or a table that cannot be used, or nothing can be written.
     """
-    from audioclf.predict.inputs import find_clips
     from audioclf.predict.model import load
     from audioclf.predict.table import EmbeddingTable
     from audioclf.predict.write import Tally, opened
 
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
-    clips, refused = find_clips(names)
+    clips = model.clips(names)
     projector = None
     if arguments.projector is not None:
         from audioclf.predict.projector import Projector
 
         projector = Projector(arguments.projector, model)
-    listener = listener_of(arguments, model, projector.thumbnail if projector else None)
+    listener = model.listener(arguments.timeline, arguments.hop, projector.thumbnail if projector else None)
     tally, before = Tally(), ""
     with (
         opened(arguments.out) as out,
         EmbeddingTable(out, arguments.layer, model.classes) as table,
         progress_bar("embed", len(clips), "clips", on=stderr) as bar,
     ):
-        for embedding in model.embeddings(listener.sounds(clips), refused, arguments.layer):
+        for embedding in model.embeddings(listener.sounds(clips), arguments.layer):
             table.add(embedding)
             tally.add(embedding)
             if projector:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audioclf.commands.arguments import add_model
+from audioclf.commands.arguments import add_checkpoint
 from audioclf.console import console
 from audioclf.errors import EXIT_OK
 
@@ -23,7 +23,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
             "Exit code 0: written; 2: it cannot be, or bad input."
         ),
     )
-    add_model(parser)
+    add_checkpoint(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="features.weights=PATH")
     parser.add_argument("--out", type=Path, metavar="FILE", help="else model.onnx in the run's folder")
     parser.set_defaults(work=work)

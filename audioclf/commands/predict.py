@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from audioclf.commands.arguments import add_inputs, add_model, at_least_one, listener_of, split_overrides
+from audioclf.commands.arguments import add_inputs, add_model, at_least_one, split_overrides
 from audioclf.console import progress_bar, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
@@ -43,14 +43,13 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     Raises:
         UserError: a checkpoint or a table that cannot be used, or nothing can be written.
     """
-    from audioclf.predict.inputs import find_clips
     from audioclf.predict.model import load
     from audioclf.predict.write import Tally, header, line_of, opened
 
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
-    clips, refused = find_clips(names)
-    listener = listener_of(arguments, model)
+    clips = model.clips(names)
+    listener = model.listener(arguments.timeline, arguments.hop)
     tally, before = Tally(), ""
     try:
         with (
@@ -58,7 +57,7 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
             progress_bar("predict", len(clips), "clips", on=_bar_console(arguments)) as bar,
         ):
             out.write(header(arguments.format))
-            for prediction in model.predictions(listener.sounds(clips), refused, arguments.top):
+            for prediction in model.predictions(listener.sounds(clips), arguments.top):
                 out.write(line_of(prediction, arguments.format))
                 out.flush()  # who reads a pipe sees a window when it is predicted
                 tally.add(prediction)

@@ -6,7 +6,7 @@ change a run's numbers (a path, a progress bar) and is left out of the run's ide
 
 from audioclf.config.augment import AugmentConfig
 from audioclf.config.config import Config, check_paths, explain, keys_of, parse_config, section_names, unknown_key
-from audioclf.config.data import CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinkColumns, LinksData
+from audioclf.config.data import Columns, CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinksData
 from audioclf.config.features import (
     Axes,
     FeaturesConfig,
@@ -50,6 +50,7 @@ __all__ = [
     "Axes",
     "BceConfig",
     "CnnConfig",
+    "Columns",
     "Config",
     "CrossEntropyConfig",
     "CsvData",
@@ -65,7 +66,6 @@ __all__ = [
     "FolderData",
     "Launcher",
     "LinearConfig",
-    "LinkColumns",
     "LinksData",
     "LossConfig",
     "MelConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
@@ -13,11 +13,12 @@ from audioclf.config.data import CsvData, DataConfig, EscData, FolderData, Links
 from audioclf.config.features import FeaturesConfig
 from audioclf.config.fits import check_devices, check_fit
 from audioclf.config.model import ModelConfig
-from audioclf.config.section import NOT_IDENTITY, Launcher, Section
+from audioclf.config.section import CONTENT, NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
 from audioclf.errors import UserError, nearest, shown
 
+SectionT = TypeVar("SectionT", bound=Section)
 PHRASES = {  # of pydantic's messages, in words of the command line
     "a valid integer": "a whole number",
     "a valid number": "a number",
@@ -68,10 +69,25 @@ class Config(Section):
     paths: PathsConfig = Field(json_schema_extra=NOT_IDENTITY)
 
     def to_share(self) -> dict[str, Any]:
-        """Its values as plain containers, without what may hold a password: what travels in checkpoints."""
-        content = self.model_dump()
+        """Its values as plain containers, without what may hold a password: what travels in checkpoints.
+
+        Weights are named by their whole path: a checkpoint is used from other folders than that of training.
+        """
+        content: dict[str, Any] = _with_whole_paths(self).model_dump()
         content["fetch"] |= {"proxy": None, "cookies": None}
         return content
+
+
+def _with_whole_paths(section: SectionT) -> SectionT:
+    """A section whose weights, and those below it, are named by their whole path where they are files or folders."""
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            changed[name] = _with_whole_paths(value)
+        elif field.json_schema_extra == CONTENT and value is not None and _is(Path.exists, value):
+            changed[name] = str(Path(value).absolute())
+    return section.model_copy(update=changed)
 
 
 def parse_config(raw: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Config:
@@ -160,7 +176,7 @@ def check_paths(config: Config) -> None:
         raise UserError(
             f"data.class_labels={data.class_labels}: no such file; expected AudioSet's class_labels_indices.csv"
         )
-    if isinstance(data, CsvData) and data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
+    if isinstance(data, CsvData | LinksData) and data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
         raise UserError(
             f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
         )

@@ -53,17 +53,7 @@ class EscData(Data):
     root: str = Field(json_schema_extra=NOT_IDENTITY, description="folder with audio/ and meta.csv or meta/esc50.csv")
 
 
-class CsvData(Data):
-    """Any table of clips: path or url, start, end, label or labels, and what else it knows."""
-
-    name: Literal["csv"]
-    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, TSV (ending .tsv) or Parquet")
-    audio_dir: str | None = Field(
-        None, json_schema_extra=NOT_IDENTITY, description="what relative paths start from; null: the table's folder"
-    )
-
-
-class LinkColumns(Section):
+class Columns(Section):
     """What the table calls our columns; null: it calls them as we do."""
 
     path: str | None = None
@@ -84,15 +74,29 @@ class LinkColumns(Section):
         return {ours: theirs for ours, theirs in self if theirs is not None}
 
 
-class LinksData(Data):
+class _Table(Data):
+    """What tables of clips have in common."""
+
+    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, TSV (ending .tsv) or Parquet")
+    columns: Columns = Field(default_factory=Columns)
+    audio_dir: str | None = Field(
+        None, json_schema_extra=NOT_IDENTITY, description="what relative paths start from; null: the table's folder"
+    )
+
+
+class CsvData(_Table):
+    """Any table of clips: path or url, start, end, label or labels, and what else it knows."""
+
+    name: Literal["csv"]
+
+
+class LinksData(_Table):
     """A table of links as it is published: AudioSet's, VGGSound's, AudioCaps', or any with named columns."""
 
     name: Literal["links"]
-    csv: str = Field(json_schema_extra=NOT_IDENTITY, description="the table: CSV, TSV (ending .tsv) or Parquet")
     format: Literal["auto", "audioset", "vggsound", "audiocaps", "columns"] = Field(
         "auto", description="auto: seen from the table's first lines"
     )
-    columns: LinkColumns = Field(default_factory=LinkColumns)
     class_labels: str | None = Field(
         None,
         json_schema_extra=NOT_IDENTITY,

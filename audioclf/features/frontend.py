@@ -23,6 +23,7 @@ class FrontEnd(nn.Module):
         output_shape: shape of one clip's features.
         heavy: a large network: on a GPU one batch at a time, while the next clips are decoded; else a clip for each core.
         reads_text: it reads annotations, so that a waveform alone does not do.
+        outside: why it cannot be part of an exported graph; empty where that has to be tried.
     """
 
     version: str
@@ -30,6 +31,7 @@ class FrontEnd(nn.Module):
     output_shape: tuple[int, ...]
     heavy: bool = False
     reads_text: bool = False
+    outside: str = ""
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """Pads or crops one waveform ``[n]`` to the number of samples that every clip of a batch has."""

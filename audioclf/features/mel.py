@@ -76,6 +76,8 @@ class TorchaudioMel(Mel):
 class LibrosaMel(Mel):
     """The same by librosa, clip by clip on the CPU: the reference that the engine is held against."""
 
+    outside = "librosa computes with NumPy"
+
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms ``[B, n]`` → mel-spectrograms ``[B, n_mels, target_length]``, float32."""
         config = self.config

@@ -71,6 +71,7 @@ class Annotations(FrontEnd):
     version = "1"
     heavy = True
     reads_text = True
+    outside = "it reads annotations"
     sample_rate = CANONICAL_RATE
 
     def __init__(self, config: TextConfig) -> None:
@@ -111,6 +112,7 @@ class WithText(FrontEnd):
     """
 
     reads_text = True
+    outside = "it reads annotations"
     heavy = True
 
     def __init__(self, audio: FrontEnd, text: Annotations) -> None:

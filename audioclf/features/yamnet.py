@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ WINDOW = 15_600  # samples: 0.975 s
 HOP = WINDOW // 2
 DIM = 1024
 EMBEDDING = "layer28/reduce_mean"  # ending of the tensor's name
+GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 
 
 class Yamnet(FrontEnd):
@@ -32,6 +38,7 @@ class Yamnet(FrontEnd):
 
     version = "1"
     sample_rate = RATE
+    outside = "LiteRT runs it"
 
     def __init__(self, config: YamnetConfig) -> None:
         super().__init__()
@@ -87,10 +94,10 @@ class Model:
     def __init__(self, path: Path) -> None:
         litert = needs("ai_edge_litert.interpreter", "yamnet", "features=yamnet")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _without_greeting():
                 warnings.simplefilter("ignore")  # it takes the reading of an inner tensor for debugging
                 self.interpreter = litert.Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
-            self.interpreter.allocate_tensors()
+                self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"features.weights={path}: no LiteRT model: {shown(error)}; expected YAMNet's") from error
         (given,) = self.interpreter.get_input_details()
@@ -111,3 +118,24 @@ class Model:
         if self.scale:  # of integers: x = scale * (q - zero)
             found = np.float32(self.scale) * (found - np.float32(self.zero))
         return found
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Without the line that each interpreter's C++ writes to the process's stderr; whatever else comes there is passed on."""
+    with _greeted, tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        try:
+            os.dup2(kept.fileno(), 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            kept.seek(0)
+            for line in kept:
+                if not line.startswith(GREETING):
+                    os.write(stderr, line)
+            os.close(stderr)
+
+
+_greeted = threading.Lock()  # there is one stderr

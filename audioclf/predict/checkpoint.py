@@ -17,10 +17,11 @@ from audioclf.config import FeaturesConfig, parse_config
 from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.frontend import FrontEnd
+from audioclf.predict.inputs import KEYS
 from audioclf.predict.sounds import fitted
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import LAYOUT, ClassifierModule
-from audioclf.weights import contents, places
+from audioclf.weights import contents, digest, is_url, places, weights_folder
 
 TRAIN_AGAIN = "train again: the run's command with retrain=true"
 
@@ -57,7 +58,8 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
     path = find_checkpoint(path)
     checkpoint = _read(path)
     parameters = _parameters(path, checkpoint)
-    config = _moved(_parsed(path, checkpoint, parameters["config"]), overrides)
+    config = _parsed(path, checkpoint, parameters["config"])
+    config = _moved(config, [*_found_again(path, config, parameters["weights"]), *overrides])
     front_end = build_front_end(parse_config(config).features)
     if list(front_end.output_shape) != parameters["feature_shape"]:
         raise _damaged(
@@ -168,14 +170,28 @@ def _moved(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for word in overrides:
         key, _, value = word.partition("=")
         if key not in known:
-            expected = f"expected one of {', '.join(known)}" if known else "its front-end reads no weights"
             raise UserError(
-                f"{shown(word)}: not to be changed in a trained model; {expected}",
+                f"{shown(word)}: no such file, and not to be changed in a trained model; "
+                f"expected one of {', '.join([*known, *KEYS])}",
                 "what it was trained with stands in the checkpoint",
             )
         *sections, leaf = key.split(".")
         functools.reduce(operator.getitem, sections, config)[leaf] = value
     return config
+
+
+def _found_again(path: Path, config: dict[str, Any], trained_with: Mapping[str, str]) -> list[str]:
+    """Overrides for weights that are gone from where they lay: beside the checkpoint or in the weights folder."""
+    overrides = []
+    for key, place in places(parse_config(config).features).items():
+        content = str(trained_with.get(key, ""))
+        if place is None or is_url(place) or Path(place).exists() or not content.startswith("sha256:"):
+            continue
+        sha256 = content.removeprefix("sha256:")
+        beside = path.parent / Path(place).name
+        candidates = [beside, *sorted(weights_folder().glob(f"{sha256[:16]}-*"))]
+        overrides += [f"features.{key}={file}" for file in candidates if file.exists() and digest(file) == sha256][:1]
+    return overrides
 
 
 def _check_weights(path: Path, features: FeaturesConfig, trained_with: Mapping[str, str]) -> None:

@@ -46,7 +46,7 @@ class Deployed(nn.Module):
 
 
 class Unlike(Exception):
-    """onnxruntime computes something else than PyTorch."""
+    """onnxruntime computes something else than PyTorch, or nothing at all."""
 
 
 def export(model: Model, out: Path) -> list[str]:
@@ -67,6 +67,8 @@ def export(model: Model, out: Path) -> list[str]:
             raise UserError(f"export: {name} is not installed", "pip install 'audioclf[export]'")
     lines: list[str] = []
     try:
+        if model.front_end.outside:
+            raise Unlike(model.front_end.outside)
         content, worst = _checked(model, inside=True)
         takes = f"waveforms [B, {_samples(model)}] at {model.front_end.sample_rate} Hz"
     except Exception as error:  # whatever the exporter says of code that it cannot follow

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 
 from audioclf.audio.ledger import State
+from audioclf.audio.store import Pcm
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError, shown
 from audioclf.features.frontend import FrontEnd
 from audioclf.predict.checkpoint import open_checkpoint
 from audioclf.predict.decision import Decision
-from audioclf.predict.inputs import Refused, find_clips
+from audioclf.predict.inputs import Refused, Tables, find_clips, is_said
 from audioclf.predict.sounds import Listener, Sound, window_s
 from audioclf.training.module import ClassifierModule
 
@@ -111,18 +112,29 @@ class Model:
         module: the trained module.
         front_end: whose features it takes.
         device: where both compute.
+        overrides: of how tables are read, e.g. ``data.audio_dir=DIR``: else as the run's own was.
+
+    Raises:
+        UserError: an override of something else.
 
     Attributes:
         classes: the label map, K names.
         window_s: how much of a clip it hears, in s: shorter ones get silence, of longer ones the middle counts.
     """
 
-    def __init__(self, module: ClassifierModule, front_end: FrontEnd, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        module: ClassifierModule,
+        front_end: FrontEnd,
+        device: torch.device | str = "cpu",
+        overrides: Sequence[str] = (),
+    ) -> None:
         self.device = torch.device(device)
         self.module, self.front_end = module.to(self.device).eval(), front_end.to(self.device).eval()
         self.decision = Decision(module)
         self.classes = module.classes
         self.window_s = window_s(front_end)
+        self.tables = Tables.of(module.config, overrides)
 
     def predict(
         self, names: Names, *, top: int = 1, timeline: bool = False, hop: float | None = None
@@ -141,14 +153,20 @@ class Model:
         Raises:
             UserError: a table that cannot be read, or ``top`` or ``hop`` out of range.
         """
-        clips, refused = find_clips(_listed(names))
-        return list(
-            self.predictions(Listener(self.front_end, timeline=timeline, hop_s=hop).sounds(clips), refused, top)
-        )
+        return list(self.predictions(self.listener(timeline, hop).sounds(self.clips(names)), top))
 
-    def predictions(
-        self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), top: int = 1
-    ) -> Iterator[Prediction]:
+    def clips(self, names: Names) -> list[Clip | Refused]:
+        """The clips that files, folders and tables hold, and what can be none: see :func:`find_clips`."""
+        several: Iterable[str | PathLike[str]] = [names] if isinstance(names, str | PathLike) else names
+        return find_clips((name if isinstance(name, str) else Path(name) for name in several), self.tables)
+
+    def listener(
+        self, timeline: bool = False, hop: float | None = None, picture: Callable[[Pcm], Any] | None = None
+    ) -> Listener:
+        """What hears clips for this model; ``picture`` makes one of each clip's samples."""
+        return Listener(self.front_end, timeline=timeline, hop_s=hop, picture=picture, cache=self.tables.cache)
+
+    def predictions(self, sounds: Iterable[Sound], top: int = 1) -> Iterator[Prediction]:
         """The classes of sounds, as they come: a batch at a time is in memory."""
         if top < 1:
             raise UserError(f"top={top}: expected a whole number of at least 1")
@@ -159,36 +177,49 @@ class Model:
                 yield Prediction(*_said(sound, NOT_FINITE), (), None)
             else:
                 yield Prediction(*_said(sound), self._best(logits, top), logits)
-        for clip, reason in refused:
-            yield Prediction(*_said(_refused(clip, reason)), (), None)
 
-    def embed(self, names: Names, *, layer: Layer = "model") -> list[Embedding]:
+    def embed(
+        self, names: Names, *, layer: Layer = "model", timeline: bool = False, hop: float | None = None
+    ) -> list[Embedding]:
         """Sounds as vectors.
 
         Args:
             names: as for :meth:`predict`.
             layer: ``"model"``: what the model's last layer sees; ``"features"``: the front-end's features, flattened.
+            timeline: as for :meth:`predict`.
+            hop: as for :meth:`predict`.
 
         Returns:
-            One for each clip, in their order.
+            One for each clip or window, in their order.
 
         Raises:
-            UserError: a table that cannot be read.
+            UserError: a table that cannot be read, or ``hop`` out of range.
         """
-        clips, refused = find_clips(_listed(names))
-        return list(self.embeddings(Listener(self.front_end).sounds(clips), refused, layer))
+        return list(self.embeddings(self.listener(timeline, hop).sounds(self.clips(names)), layer))
 
-    def embeddings(
-        self, sounds: Iterable[Sound], refused: Iterable[Refused] = (), layer: Layer = "model"
-    ) -> Iterator[Embedding]:
+    def export(self, out: str | PathLike[str]) -> list[str]:
+        """Writes it as ONNX, compared with PyTorch before the file gets its name: see :func:`audioclf.predict.export.export`.
+
+        Args:
+            out: the file.
+
+        Returns:
+            What was written, in lines for people.
+
+        Raises:
+            UserError: ONNX packages are missing, the model cannot be exported, or the file cannot be written.
+        """
+        from audioclf.predict.export import export  # only where it is asked for
+
+        return export(self, Path(out))
+
+    def embeddings(self, sounds: Iterable[Sound], layer: Layer = "model") -> Iterator[Embedding]:
         """Sounds as vectors, as they come."""
         for sound, vector in self._answered(sounds, self._embed if layer == "model" else torch.nn.Identity()):
             if vector is not None and not np.isfinite(vector).all():
                 yield Embedding(*_said(sound, NOT_FINITE), None)
             else:
                 yield Embedding(*_said(sound), None if vector is None else vector.reshape(-1), sound.picture)
-        for clip, reason in refused:
-            yield Embedding(*_said(_refused(clip, reason)), None)
 
     def features(self, sounds: Sequence[Sound]) -> torch.Tensor:
         """Features ``[B, *feature_shape]`` of sounds that have a waveform, as training reads them from its store."""
@@ -232,7 +263,8 @@ def load(checkpoint: str | PathLike[str], *overrides: str, device: str = "auto")
         UserError: as :func:`open_checkpoint`, or there is no such device.
     """
     place = _device(device)
-    return Model(*open_checkpoint(Path(checkpoint), overrides), place)
+    module, front_end = open_checkpoint(Path(checkpoint), [word for word in overrides if not is_said(word)])
+    return Model(module, front_end, place, [word for word in overrides if is_said(word)])
 
 
 def _device(name: str) -> torch.device:
@@ -245,11 +277,6 @@ def _device(name: str) -> torch.device:
         first = str(error).splitlines()[0]
         raise UserError(f"--device {shown(name)}: {shown(first)}", "--device auto takes what there is") from None
     return device
-
-
-def _listed(names: Names) -> list[str | Path]:
-    several: Iterable[str | PathLike[str]] = [names] if isinstance(names, str | PathLike) else names
-    return [name if isinstance(name, str) else Path(name) for name in several]
 
 
 def _batches(sounds: Iterable[Sound], size: int) -> Iterator[list[Sound]]:
@@ -270,7 +297,3 @@ def _said(sound: Sound, failure: str = "") -> tuple[str, str, float, float | Non
     clip = sound.clip
     where = (clip.id, clip.source, sound.start, sound.end, clip.labels)
     return *where, str(State.FAILED if failure else sound.state), failure or sound.reason
-
-
-def _refused(clip: Clip, reason: str) -> Sound:
-    return Sound(clip, clip.start, None, State.FAILED, reason)

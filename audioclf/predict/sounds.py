@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -29,8 +30,9 @@ from audioclf.audio.decode import (
     probe_duration,
 )
 from audioclf.audio.importer import cores
-from audioclf.audio.ledger import State
-from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, Pcm, state_of, to_pcm
+from audioclf.audio.ledger import Ledger, LedgerRow, State
+from audioclf.audio.match import LocalPiece
+from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, AudioStore, Pcm, state_of, to_pcm
 from audioclf.audio.stream import stream
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import is_url
@@ -38,10 +40,12 @@ from audioclf.errors import UserError
 from audioclf.features.extract import as_waveform
 from audioclf.features.frontend import FrontEnd
 from audioclf.features.text import Annotations
+from audioclf.predict.inputs import Refused
 
 LONG_S = 600.0  # a whole file longer than this is a timeline: of its middle alone nobody wants to know
 HEAVY_S = 60.0  # longer clips are decoded one at a time, so that memory does not grow with the number of cores
 AHEAD = 2  # clips waiting for each worker
+NOT_FETCHED = "not fetched: `python -m audioclf fetch` brings what a table links to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,32 @@ class Sound:
     picture: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A clip and where its audio lies.
+
+    Attributes:
+        clip: what was asked for.
+        piece: the part of a file that holds it; None where there is none.
+        row: what the ledger says of it, where it was fetched.
+        refused: why there is no piece.
+    """
+
+    clip: Clip
+    piece: LocalPiece | None = None
+    row: LedgerRow | None = None
+    refused: str = ""
+
+
 class Listener:
     """Turns clips into sounds, several at a time, in their order.
 
     Args:
         front_end: whose waveforms they are.
-        timeline: every recording in windows; else only whole files longer than :data:`LONG_S`.
+        timeline: every recording in windows; else, without a hop, only whole files longer than :data:`LONG_S`.
         hop_s: from one window's start to the next one's, in s; None: a window's length.
         picture: called with a sound's 16-bit samples at ``CANONICAL_RATE``.
+        cache: where the audio of links was fetched.
 
     Raises:
         UserError: ``hop_s`` is no length.
@@ -86,22 +108,24 @@ class Listener:
         timeline: bool = False,
         hop_s: float | None = None,
         picture: Callable[[Pcm], Any] | None = None,
+        cache: Path = Path("cache"),
     ) -> None:
-        self.front_end, self.timeline, self.picture = front_end, timeline, picture
+        self.front_end, self.timeline, self.picture = front_end, timeline or hop_s is not None, picture
+        self.cache, self.store = cache, AudioStore(cache / "audio")
         self.window_s = window_s(front_end)
         self.hop_s = self.window_s if hop_s is None else hop_s
         if not 0 < self.hop_s < math.inf:
             raise UserError(f"hop={hop_s}: expected seconds > 0")
         self._heavy = Lock()
 
-    def sounds(self, clips: Iterable[Clip]) -> Iterator[Sound]:
-        """The clips' sounds; a clip that fails is one as well."""
+    def sounds(self, inputs: Iterable[Clip | Refused]) -> Iterator[Sound]:
+        """The inputs' sounds; what fails is one as well."""
         workers = cores()
-        waiting: deque[tuple[Clip, Future[Sound | None]]] = deque()
+        waiting: deque[tuple[Asked, Future[Sound | None]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="listen")
         try:
-            for clip in clips:
-                waiting.append((clip, pool.submit(self._whole, clip)))
+            for asked in self._asked(inputs):
+                waiting.append((asked, pool.submit(self._whole, asked)))
                 if len(waiting) > AHEAD * workers:
                     yield from self._next(waiting)
             while waiting:
@@ -109,18 +133,47 @@ class Listener:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _next(self, waiting: deque[tuple[Clip, Future[Sound | None]]]) -> Iterator[Sound]:
-        clip, future = waiting.popleft()
+    def _asked(self, inputs: Iterable[Clip | Refused]) -> Iterator[Asked]:
+        """Where each input's audio lies; links are looked up in the ledger of what was fetched."""
+        path = self.cache / "ledger.sqlite"
+        ledger: Ledger | None = None
+        try:
+            for given in inputs:
+                if isinstance(given, Refused):
+                    yield Asked(given.clip, refused=given.reason)
+                elif not is_url(given.source):
+                    yield Asked(given, LocalPiece(Path(given.source), given.start, given.end))
+                else:
+                    if ledger is None and path.is_file():
+                        ledger = Ledger(path)
+                    row = ledger.get_many([given.audio_key]).get(given.audio_key) if ledger else None
+                    yield self._fetched(given, row)
+        finally:
+            if ledger is not None:
+                ledger.close()
+
+    def _fetched(self, clip: Clip, row: LedgerRow | None) -> Asked:
+        """Of a link: its FLAC, which holds the clip and nothing else."""
+        path = self.store.path(clip)
+        if row is not None and row.state is State.FAILED:
+            return Asked(clip, refused=f"{row.failure}: {row.message}")
+        if row is None or not path.exists():
+            return Asked(clip, refused=f"{NOT_FETCHED} ({clip.source} is not in {self.cache})")
+        return Asked(clip, LocalPiece(path, 0.0, None), row)
+
+    def _next(self, waiting: deque[tuple[Asked, Future[Sound | None]]]) -> Iterator[Sound]:
+        asked, future = waiting.popleft()
         sound = future.result()
         if sound is None:
-            yield from self._windows(clip)
+            yield from self._windows(asked)
         else:
             yield sound
 
-    def _whole(self, clip: Clip) -> Sound | None:
+    def _whole(self, asked: Asked) -> Sound | None:
         """A clip as training hears it; None: to be heard as a timeline."""
-        if is_url(clip.source):
-            return _failed(clip, "missing", f"{clip.source}: a link; expected a file")
+        clip, piece = asked.clip, asked.piece
+        if piece is None:
+            return Sound(clip, clip.start, None, State.FAILED, asked.refused)
         if self.front_end.reads_text and clip.id == clip.source:  # a bare file: only tables have annotations
             return _failed(
                 clip, "no_annotation", f"{clip.source}: the model reads annotations; expected a table with them"
@@ -128,12 +181,12 @@ class Listener:
         if self.timeline:
             return None
         try:
-            asked_s = probe_duration(clip.source) if clip.end is None else clip.end - clip.start
-            if clip.end is None and not clip.start and (asked_s or 0) > LONG_S:
+            length_s = probe_duration(piece.path) if piece.end_s is None else piece.end_s - piece.start_s
+            if clip.end is None and not clip.start and (length_s or 0) > LONG_S:
                 return None
-            with nullcontext() if asked_s is not None and asked_s < HEAVY_S else self._heavy:
-                decoded = decode(clip.source, clip.start, clip.end, CANONICAL_RATE)
-                return self._heard(clip, clip.start, decoded)
+            with nullcontext() if length_s is not None and length_s < HEAVY_S else self._heavy:
+                decoded = decode(piece.path, piece.start_s, piece.end_s, CANONICAL_RATE)
+                return self._heard(clip, clip.start, decoded, asked.row)
         except AudioError as error:
             if error.failure is Failure.TOO_LONG and clip.end is None:  # its header did not say how long it is
                 return None
@@ -141,9 +194,9 @@ class Listener:
         except Exception as error:  # a decoder may fail in ways of its own: it costs this clip, not the others
             return _failed(clip, Failure.UNREADABLE, f"{clip.source}: {type(error).__name__}: {error}")
 
-    def _heard(self, clip: Clip, start_s: float, decoded: Decoded) -> Sound:
+    def _heard(self, clip: Clip, start_s: float, decoded: Decoded, row: LedgerRow | None = None) -> Sound:
         pcm = to_pcm(decoded.samples)
-        state, reason = state_of(decoded, pcm)
+        state, reason = (row.state, row.message) if row else state_of(decoded, pcm)
         end_s = start_s + decoded.duration_s
         if not state.usable:
             return Sound(clip, start_s, end_s, state, "; ".join(filter(None, ["all samples are equal", reason])))
@@ -152,15 +205,18 @@ class Listener:
         waveform = fitted(self.front_end, as_waveform(pcm, self.front_end.sample_rate)).clone()
         return Sound(clip, start_s, end_s, state, reason, waveform, self.picture(pcm) if self.picture else None)
 
-    def _windows(self, clip: Clip) -> Iterator[Sound]:
+    def _windows(self, asked: Asked) -> Iterator[Sound]:
         """A recording, or the segment of it that a clip names, in windows; what ends it early comes last."""
-        cutter = Cutter(clip, self.window_s, self.hop_s)
+        clip, piece = asked.clip, asked.piece
+        assert piece is not None
+        before_s = clip.start - piece.start_s  # of the recording, before the file begins
+        cutter = Cutter(piece.start_s, piece.end_s, self.window_s, self.hop_s)
         found = False
         try:
-            for block in stream(clip.source, CANONICAL_RATE):
+            for block in stream(piece.path, CANONICAL_RATE):
                 for start_s, samples in cutter.take(block):
                     found = True
-                    yield self._window(clip, start_s, samples)
+                    yield self._window(clip, before_s + start_s, samples)
                 if cutter.done:
                     break
         except AudioError as error:
@@ -171,9 +227,9 @@ class Listener:
             broken = None
         for start_s, samples in cutter.rest():
             found = True
-            yield self._window(clip, start_s, samples)
+            yield self._window(clip, before_s + start_s, samples)
         if broken is not None:
-            yield replace(broken, start=max(cutter.end_s, clip.start))
+            yield replace(broken, start=max(before_s + cutter.end_s, clip.start))
         elif not found:
             yield _failed(
                 clip, Failure.OUT_OF_RANGE, f"{clip.source}: nothing at {clip.start:g} s of {cutter.end_s:.3f} s"
@@ -191,14 +247,15 @@ class Cutter:
     """Cuts windows from the blocks of a recording, of which it holds no more than one window's length and a block.
 
     Args:
-        clip: its start and end say from where and up to where.
+        start_s: where the first window begins.
+        end_s: where the last one ends at the latest; None: at the recording's end.
         window_s: length of a window, in s.
         hop_s: from one start to the next, in s.
     """
 
-    def __init__(self, clip: Clip, window_s: float, hop_s: float) -> None:
-        self._window, self._hop_s, self._first_s = round(window_s * CANONICAL_RATE), hop_s, clip.start
-        self._stop = None if clip.end is None else round(clip.end * CANONICAL_RATE)
+    def __init__(self, start_s: float, end_s: float | None, window_s: float, hop_s: float) -> None:
+        self._window, self._hop_s, self._first_s = round(window_s * CANONICAL_RATE), hop_s, start_s
+        self._stop = None if end_s is None else round(end_s * CANONICAL_RATE)
         self._count = 0  # windows given
         self._at = 0  # of the first sample held, from the recording's beginning
         self._held: list[Samples] = []

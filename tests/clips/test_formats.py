@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audioclf.clips.audioset import read_class_labels
 from audioclf.clips.clip import Clip
-from audioclf.clips.formats import format_of, read_links
+from audioclf.clips.formats import format_of, read_csv
 from audioclf.clips.manifest import read_manifest
 from audioclf.clips.rows import BadRow
 from audioclf.clips.table import UNLABELLED
@@ -33,7 +33,7 @@ def read(write_file: WriteFile) -> Callable[..., list[Clip]]:
     write_file("class_labels_indices.csv", CLASSES)
 
     def clips_of(text: str, **settings: object) -> list[Clip]:
-        clips, bad, _ = read_links(links(write_file("links.csv", text), **settings))
+        clips, bad, _ = read_csv(links(write_file("links.csv", text), **settings))
         assert bad == []
         return clips
 
@@ -49,7 +49,7 @@ Read = Callable[..., list[Clip]]
 @pytest.mark.parametrize(("name", "rows"), [("balanced_train", 22_160), ("eval", 20_371)])
 def test_audiosets_tables_are_read_whole(name: str, rows: int, shared_data: Callable[[str], Path]) -> None:
     table = shared_data("audioset") / f"{name}_segments.csv"
-    clips, bad, form = read_links(links(table))
+    clips, bad, form = read_csv(links(table))
     names = set(read_class_labels(table.parent / "class_labels_indices.csv").values())
     assert (len(clips), bad, form) == (rows, [], "audioset")
     assert len({clip.id.lower() for clip in clips}) == len({clip.group for clip in clips}) == rows
@@ -59,7 +59,7 @@ def test_audiosets_tables_are_read_whole(name: str, rows: int, shared_data: Call
 
 
 def test_vggsounds_table_is_read_whole(shared_data: Callable[[str], Path]) -> None:
-    clips, bad, form = read_links(links(shared_data("vggsound") / "vggsound_test.csv"))
+    clips, bad, form = read_csv(links(shared_data("vggsound") / "vggsound_test.csv"))
     assert (len(clips), bad, form) == (15_446, [], "vggsound")
     assert {clip.split for clip in clips} == {"test"} and len({clip.label for clip in clips}) == 309
     assert all(clip.end == clip.start + 10 for clip in clips)
@@ -103,7 +103,7 @@ def test_bad_segments_are_kept_out_with_line_column_and_reason(write_file: Write
     write_file("class_labels_indices.csv", CLASSES)
     rows = [f"{A},0,10,/m/0bt9lr", "# c", f"{B},0,10,/m/xyz", "#NAME?,0,10,Dog", f"{C},9,8,Dog", f"{C},x,8,Dog"]
     table = write_file("t.csv", "# head\n\n" + "\n".join([*rows, f"{C},0,1", f"{A},0.0,10,Dog", f"{B},0,1,a,b"]))
-    clips, bad, form = read_links(links(table))
+    clips, bad, form = read_csv(links(table))
     assert (form, [clip.group for clip in clips]) == ("audioset", [A])
     no_id = "'#NAME?' is no YouTube id; expected 11 letters, digits, - or _"
     assert bad == [
@@ -120,13 +120,13 @@ def test_bad_segments_are_kept_out_with_line_column_and_reason(write_file: Write
 def test_mids_without_a_list_of_classes_are_refused_with_where_to_name_it(write_file: WriteFile) -> None:
     table = write_file("alone/t.csv", f"{A},0,10,/m/0bt9lr\n")
     with pytest.raises(UserError) as caught:
-        read_links(links(table))
+        read_csv(links(table))
     assert "mids like /m/0bt9lr" in caught.value.message
     assert caught.value.hint is not None and caught.value.hint.startswith("data.class_labels=FILE")
     listed = write_file("classes.csv", CLASSES)
-    assert read_links(links(table, class_labels=str(listed)))[0][0].label == "Dog"
+    assert read_csv(links(table, class_labels=str(listed)))[0][0].label == "Dog"
     with pytest.raises(UserError, match=r"t.csv:2: expected the columns mid and display_name"):
-        read_links(links(table, class_labels=str(write_file("t.csv", "a,b\n1,2\n"))))
+        read_csv(links(table, class_labels=str(write_file("t.csv", "a,b\n1,2\n"))))
 
 
 # --- VGGSound and AudioCaps ------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_rows_of_vggsound_have_a_split_and_the_length_that_is_asked(read: Read) 
 
 def test_a_start_at_which_the_clip_has_no_length_is_a_bad_row(write_file: WriteFile) -> None:
     table = write_file("t.csv", f"{A},0,dog,test\n{B},1e99,dog,test\n")
-    _, bad, _ = read_links(links(table))
+    _, bad, _ = read_csv(links(table))
     assert bad == [BadRow(table, 2, "start", "1e+99 is no time: 10 s after it is the same number")]
 
 
@@ -161,7 +161,7 @@ def test_captions_with_a_column_of_classes_are_labelled(read: Read) -> None:
 
 def test_one_segment_with_two_classes_is_a_bad_row_also_among_captions(write_file: WriteFile) -> None:
     table = write_file("t.csv", f"youtube_id,start_time,caption,label\n{A},30,woof,dog\n{A},30,purr,cat\n")
-    clips, bad, _ = read_links(links(table))
+    clips, bad, _ = read_csv(links(table))
     assert len(clips) == 1
     assert bad == [BadRow(table, 3, "youtube_id", "the same segment stands in line 2")]
 
@@ -200,14 +200,15 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(
     columns: dict[str, str], message: str, hint: str | None, write_file: WriteFile
 ) -> None:
     with pytest.raises(UserError) as caught:
-        read_links(links(write_file("t.csv", "link,sound\nhttps://x.org/a,dog\n"), columns=columns))
+        read_csv(links(write_file("t.csv", "link,sound\nhttps://x.org/a,dog\n"), columns=columns))
     assert message in caught.value.message
     assert caught.value.hint == hint or (hint is not None and str(caught.value.hint).endswith(hint))
 
 
-def test_the_command_line_names_columns(write_file: WriteFile) -> None:
+@pytest.mark.parametrize("reader", ["links", "csv"])
+def test_the_command_line_names_columns(reader: str, write_file: WriteFile) -> None:
     table = write_file("t.csv", f"link,sound\nhttps://youtu.be/{A},dog\n")
-    overrides = ["data=links", f"data.csv={table}", "data.columns.url=link", "data.columns.label=sound"]
+    overrides = [f"data={reader}", f"data.csv={table}", "data.columns.url=link", "data.columns.label=sound"]
     manifest = read_manifest(load_config(overrides).data, table)
     assert [(clip.group, clip.label) for clip in manifest.clips] == [(A, "dog")]
     with pytest.raises(UserError) as caught:
@@ -251,7 +252,7 @@ def test_naming_the_source_column_settles_the_format(write_file: WriteFile) -> N
 def test_columns_of_a_table_without_a_header_are_refused(write_file: WriteFile) -> None:
     data = links(write_file("t.csv", f"{A},0,dog,test\n"), format="vggsound", columns={"url": "link"})
     with pytest.raises(UserError, match=r"^data.columns.url=link: tables of format vggsound have no header"):
-        read_links(data)
+        read_csv(data)
 
 
 CELL = st.one_of(
@@ -281,7 +282,7 @@ def test_no_cell_gives_anything_but_clips_bad_rows_or_a_user_error(
         else:
             file.writelines(",".join(row) + "\n" for row in rows)
     try:
-        clips, bad, _ = read_links(links(table, format=form))
+        clips, bad, _ = read_csv(links(table, format=form))
     except UserError as error:
         refused = str(error)
         clips, bad = [], []

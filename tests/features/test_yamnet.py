@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import torch
 
 from audioclf.config import YamnetConfig
 from audioclf.errors import UserError
-from audioclf.features.yamnet import DIM, EMBEDDING, HOP, WINDOW, Yamnet
+from audioclf.features.yamnet import DIM, EMBEDDING, HOP, WINDOW, Yamnet, _without_greeting
 from audioclf.weights import weights_file, weights_folder
 
 
@@ -160,3 +161,13 @@ def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights_folder() == Path("/somewhere/audioclf")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert weights_folder() == Path.home() / ".cache" / "audioclf"
+
+
+def test_nothing_is_said_of_delegates_and_nothing_else_is_lost(
+    yamnet: Callable[..., Yamnet], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with _without_greeting():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nof another thread")
+    yamnet(seconds=0.975)(noise(1, 0.975))
+    os.write(2, b", as ever\n")
+    assert capfd.readouterr().err == "of another thread, as ever\n"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from audioclf import load
+from audioclf.cli import main
 from audioclf.config import Config
 from audioclf.predict.model import Model
 from audioclf.training.fit import fit
@@ -36,3 +37,18 @@ def checkpoint(run_folder: Path) -> Callable[[], dict[str, Any]]:
         return content
 
     return read
+
+
+@pytest.fixture
+def written(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[int, str, str]]:
+    """Exit code, standard output and standard error of a command in this process."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, error = capfdbinary.readouterr()
+        return code, out.decode(), error.decode()
+
+    return run

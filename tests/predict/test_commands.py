@@ -6,8 +6,10 @@ import csv
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
+import textwrap
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,6 @@ import pytest
 import soundfile
 import torch
 
-from audioclf.cli import main
 from audioclf.config import Config
 from audioclf.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UserError
 from audioclf.features.mel import TorchaudioMel
@@ -29,15 +30,7 @@ from audioclf.predict.export import Deployed, export
 from audioclf.predict.model import Model, load
 from audioclf.training.fit import fit
 
-
-def written(capfdbinary: pytest.CaptureFixture[bytes], *words: str | Path) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command in this process."""
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, error = capfdbinary.readouterr()
-    return code, out.decode(), error.decode()
+Written = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -52,8 +45,8 @@ def sounds(tmp_path: Path, tones: Path) -> Path:
     return folder
 
 
-def test_lines_of_csv(capfdbinary: Any, run_folder: Path, sounds: Path, model: Model) -> None:
-    code, out, error = written(capfdbinary, "predict", run_folder, sounds, "--top", "2", sounds / "low0.wav")
+def test_lines_of_csv(written: Written, run_folder: Path, sounds: Path, model: Model) -> None:
+    code, out, error = written("predict", run_folder, sounds, "--top", "2", sounds / "low0.wav")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert code == EXIT_FAILED and "3 ok" in error and "1 silent" in error and "1 failed" in error
     assert [Path(r["file"]).name for r in rows] == [
@@ -72,21 +65,21 @@ def test_lines_of_csv(capfdbinary: Any, run_folder: Path, sounds: Path, model: M
 
 
 def test_lines_of_json_of_a_timeline_into_a_file(
-    capfdbinary: Any, run_folder: Path, tones: Path, tmp_path: Path
+    written: Written, run_folder: Path, tones: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "p.jsonl"
     words = ("--timeline", "--hop", "0.25", "--format", "jsonl", "--out", out)
-    code, printed, _ = written(capfdbinary, "predict", run_folder, tones.parent / "mid0.wav", *words)
+    code, printed, _ = written("predict", run_folder, tones.parent / "mid0.wav", *words)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert code == EXIT_OK and printed == ""
     assert [row["start"] for row in rows] == [0, 0.25, 0.5] and rows[-1]["end"] == 1.0
     assert all(row["top"][0]["predicted"] and 0 < row["top"][0]["score"] <= 1 for row in rows)
-    code, _, error = written(capfdbinary, "predict", run_folder, tones, "--out", tmp_path)
+    code, _, error = written("predict", run_folder, tones, "--out", tmp_path)
     assert code == EXIT_USAGE and "a folder" in error
 
 
-def test_a_table_keeps_the_ids_of_its_clips(capfdbinary: Any, run_folder: Path, tones: Path) -> None:
-    code, out, _ = written(capfdbinary, "predict", run_folder, tones)
+def test_a_table_keeps_the_ids_of_its_clips(written: Written, run_folder: Path, tones: Path) -> None:
+    code, out, _ = written("predict", run_folder, tones)
     rows = list(csv.DictReader(io.StringIO(out)))
     table = pq.read_table(run_folder / "predictions.parquet").to_pydict()
     assert code == EXIT_OK
@@ -96,8 +89,8 @@ def test_a_table_keeps_the_ids_of_its_clips(capfdbinary: Any, run_folder: Path, 
 @pytest.mark.parametrize(
     "words", [["--top", "0"], ["--hop", "0"], ["--hop", "nan"], ["--format", "xml"], ["--nonsense"]]
 )
-def test_words_that_are_not_understood(capfdbinary: Any, run_folder: Path, words: list[str]) -> None:
-    code, out, error = written(capfdbinary, "predict", run_folder, "a.wav", *words)
+def test_words_that_are_not_understood(written: Written, run_folder: Path, words: list[str]) -> None:
+    code, out, error = written("predict", run_folder, "a.wav", *words)
     assert code == EXIT_USAGE and not out and "error" in error
 
 
@@ -116,10 +109,10 @@ def test_a_pipe_is_fed_line_by_line_and_may_close(run_folder: Path, tones: Path)
 
 
 def test_embeddings_are_what_the_last_layer_sees(
-    capfdbinary: Any, run_folder: Path, tones: Path, tmp_path: Path
+    written: Written, run_folder: Path, tones: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "e.parquet"
-    code, _, _ = written(capfdbinary, "embed", run_folder, tones, tmp_path / "gone.wav", "--out", out)
+    code, _, _ = written("embed", run_folder, tones, tmp_path / "gone.wav", "--out", out)
     table = pq.read_table(out)
     assert code == EXIT_FAILED and table.schema.metadata[b"layer"] == b"model"
     rows = table.to_pylist()
@@ -132,18 +125,18 @@ def test_embeddings_are_what_the_last_layer_sees(
         with torch.no_grad():
             found = module.model.fc2(torch.tensor(row["embedding"])).numpy()
         np.testing.assert_allclose(found, logits[row["clip"]], atol=1e-5)
-    written(capfdbinary, "embed", run_folder, tones, "--out", out, "--layer", "features")
+    written("embed", run_folder, tones, "--out", out, "--layer", "features")
     assert len(pq.read_table(out).to_pylist()[0]["embedding"]) == 8 * 20
 
 
-def test_the_projector_in_tensorboard(capfdbinary: Any, run_folder: Path, tones: Path, tmp_path: Path) -> None:
+def test_the_projector_in_tensorboard(written: Written, run_folder: Path, tones: Path, tmp_path: Path) -> None:
     from PIL import Image
     from tensorboard import program
 
     place = tmp_path / "projector"
     words = ("--out", tmp_path / "e.parquet", "--projector", place)
     for _ in range(2):  # the second replaces the first
-        code, out, _ = written(capfdbinary, "embed", run_folder, tones, *words)
+        code, out, _ = written("embed", run_folder, tones, *words)
         assert code == EXIT_OK and f"36 points: tensorboard --logdir {place}" in out
     server = program.TensorBoard()
     server.configure(argv=["tensorboard", "--logdir", str(place), "--port", "0", "--load_fast", "false"])
@@ -179,12 +172,12 @@ def test_the_projector_in_tensorboard(capfdbinary: Any, run_folder: Path, tones:
 
 
 def test_a_folder_of_something_else_is_left_alone(
-    capfdbinary: Any, run_folder: Path, tones: Path, tmp_path: Path
+    written: Written, run_folder: Path, tones: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     words = ("--out", tmp_path / "e.parquet", "--projector", tmp_path / "mine")
-    code, _, error = written(capfdbinary, "embed", run_folder, tones, *words)
+    code, _, error = written("embed", run_folder, tones, *words)
     assert code == EXIT_USAGE and "holds something else" in error and (tmp_path / "mine" / "thesis.tex").exists()
 
 
@@ -207,12 +200,12 @@ def heard(session: Any, model: Model, path: Path) -> np.ndarray:
 
 
 def test_onnx_takes_waveforms_and_gives_the_models_logits(
-    capfdbinary: Any, run_folder: Path, tones: Path, model: Model, tmp_path: Path
+    written: Written, run_folder: Path, tones: Path, model: Model, tmp_path: Path
 ) -> None:
     import onnxruntime
 
     out = tmp_path / "model.onnx"
-    code, printed, _ = written(capfdbinary, "export", run_folder, "--out", out)
+    code, printed, _ = written("export", run_folder, "--out", out)
     assert code == EXIT_OK and "waveforms [B, 5119] at 8000 Hz to logits [B, 3]" in " ".join(printed.split())
     session = onnxruntime.InferenceSession(out)
     facts = session.get_modelmeta().custom_metadata_map
@@ -276,3 +269,26 @@ def test_without_the_packages_it_says_how_to_get_them(
         export(model, tmp_path / "m.onnx")
     assert "audioclf[export]" in str(caught.value)
     assert isinstance(model.front_end, TorchaudioMel)
+
+
+def test_the_pages_python_does_what_it_says(
+    run_folder: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "RUN").symlink_to(run_folder)
+    (tmp_path / "recordings").symlink_to(tones.parent)
+    (tmp_path / "clips.csv").write_text(re.sub(r"^(\w+\.wav)", r"recordings/\1", tones.read_text(), flags=re.MULTILINE))
+    samples, rate = soundfile.read(tones.parent / "low0.wav")
+    soundfile.write(tmp_path / "dog.wav", np.stack([samples, samples], 1), rate)  # stereo, and longer than a window
+    load(run_folder, device="cpu").export("model.onnx")
+    pages = Path(__file__).parents[2]
+    for page in (pages / "README.md", pages / "docs" / "predict.md"):
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        assert blocks
+        names: dict[str, Any] = {}
+        for block in blocks:
+            exec(textwrap.dedent(block), names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == names["model"].predict("dog.wav")[0].label
+    assert len([line for line in lines if " ok [" in line]) == 18 + 36 and len(names["vectors"]) == 18

@@ -11,7 +11,6 @@ import soundfile
 
 from audioclf.audio import decode, readers
 from audioclf.audio.stream import stream
-from audioclf.clips.clip import Clip
 from audioclf.predict import sounds
 from audioclf.predict.model import Model
 from audioclf.predict.sounds import Cutter
@@ -80,7 +79,7 @@ def test_windows_of_a_timeline_are_what_clips_of_a_table_are(tmp_path: Path, mod
 def test_windows_tile_whatever_the_blocks(blocks: tuple[int, ...], start: float, end: float | None, hop: float) -> None:
     rate = sounds.CANONICAL_RATE
     recording = np.arange(round(3.3 * rate), dtype=np.float32)
-    cutter = Cutter(Clip("c", "c", start, end, (), "c"), 1.0, hop)
+    cutter = Cutter(start, end, 1.0, hop)
     found, at, turn = [], 0, 0
     while at < len(recording) and not cutter.done:
         size = blocks[turn % len(blocks)]
@@ -135,7 +134,7 @@ def test_what_cannot_be_used_is_flagged_and_all_others_are_predicted(tmp_path: P
         "h_rate.wav": "7 Hz",
         "i_text.wav": "not_audio: ",
         "gone.wav": "missing: ",
-        "a.wav": "a link",
+        "a.wav": "not fetched: `python -m audioclf fetch`",
     }
     for name, reason in reasons.items():
         assert reason in found[name].reason and found[name].top == () and found[name].logits is None, name

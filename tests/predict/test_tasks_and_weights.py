@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from audioclf.compose import load_config
 from audioclf.errors import UserError
 from audioclf.features import embedding
 from audioclf.training.fit import fit
+from audioclf.weights import digest
 
 SMALL = ["epochs=2", "lr=1e-3", "trainer.tensorboard=false", "trainer.keep_state=false", "trainer.accelerator=cpu"]
 
@@ -70,6 +72,30 @@ def test_weights_that_moved_are_named_anew(embedded: tuple[Path, Path], tones: P
     np.testing.assert_array_equal(before.logits, after.logits)
     with pytest.raises(UserError, match="not to be changed"):
         load(folder, "features.layer=1", device="cpu")
+
+
+@pytest.mark.parametrize("where", ["at its old place", "beside the checkpoint", "in the weights folder"])
+def test_weights_are_found_again_by_their_content(
+    where: str, tones: Path, tiny_cache: Path, tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    weights = Path(shutil.copyfile(tiny_bundle[1], tmp_path / "tiny.pth"))
+    monkeypatch.chdir(tmp_path)
+    words = ["features=torchaudio_bundle", "features.bundle=TINY", "features.weights=tiny.pth", "features.seconds=0.5"]
+    data = ["data=csv", f"data.csv={tones}", f"paths.cache={tiny_cache}", "model=linear"]
+    folder = fit(load_config([*data, *words, *SMALL]), tmp_path / "run").folder
+    monkeypatch.chdir(tmp_path.parent)
+    embedding.loaded.cache_clear()
+    if where != "at its old place":
+        sha256, place = digest(weights), folder / "checkpoints" / "tiny.pth"
+        if where == "in the weights folder":
+            monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path / "kept"))
+            place = tmp_path / "kept" / f"{sha256[:16]}-model.pth"
+            (folder / "checkpoints" / "tiny.pth").write_bytes(b"something else")
+        place.parent.mkdir(exist_ok=True)
+        weights.rename(place)
+    saved = pq.read_table(folder / "predictions.parquet", columns=["clip", "logits"]).to_pylist()
+    (found,) = [answer for answer in load(folder, device="cpu").predict(tones) if answer.clip == saved[0]["clip"]]
+    np.testing.assert_allclose(found.logits, saved[0]["logits"], atol=1e-5)
 
 
 def test_other_weights_and_none_are_refused_before_anything_is_predicted(

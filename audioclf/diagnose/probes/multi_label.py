@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioclf.clips.formats import read_links
-from audioclf.clips.table import read_table
+from audioclf.clips.formats import read_csv
 from audioclf.config import CsvData, DataConfig, LinksData
 from audioclf.diagnose import noise
 from audioclf.diagnose.pool import Pool
@@ -98,12 +96,9 @@ def mixed(trust: Mapping[str, Any], limits: Limits) -> bool:
 
 def labels_of(data: DataConfig, pool: Pool) -> list[list[int]]:
     """All labels that the table gives each clip, as classes of the label map; N lists, none empty."""
-    if isinstance(data, CsvData):
-        clips, _ = read_table(Path(data.csv), Path(data.audio_dir) if data.audio_dir else None)
-    elif isinstance(data, LinksData):
-        clips, _, _ = read_links(data)
-    else:
+    if not isinstance(data, CsvData | LinksData):
         return [[int(target)] for target in pool.targets]
+    clips, _, _ = read_csv(data)
     place = {name: i for i, name in enumerate(pool.classes)}
     all_of = {clip.id: [place[name] for name in clip.labels if name in place] for clip in clips}
     return [sorted({int(t), *all_of.get(clip.id, [])}) for clip, t in zip(pool.clips, pool.targets, strict=True)]
