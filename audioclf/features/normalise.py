@@ -9,7 +9,8 @@ import torch
 
 from audioclf.config import Axes, FeaturesConfig, WaveformConfig
 
-MIN_STD = 1e-3  # a band that never changes is left unscaled instead of blown up
+MIN_RATIO = 1e-4  # of the mean deviation: what varies less than this is left unscaled instead of blown up
+RESOLUTION = 1e-6  # of a mean: what varies less than this varies by rounding (float32: 6e-8 a step)
 
 
 def finest(features: FeaturesConfig) -> str:
@@ -70,9 +71,17 @@ class Standardise(torch.nn.Module):
             mean = mean + delta * n / total
             m2 = m2 + part_m2 + delta**2 * count * n / total
             count = total
-        std = (m2 / count).sqrt()
-        std = torch.where(std < MIN_STD, torch.ones_like(std), std)
+        std = scales((m2 / count).sqrt(), mean)
         return cls(mean.float().reshape(size), std.float().reshape(size))
+
+
+def scales(std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Standard deviations to divide by: 1 where a band is all but constant, measured against the others and its mean.
+
+    Features have units of their own (dB, powers, whatever an encoder gives), so no fixed floor would do.
+    """
+    floor = torch.maximum(MIN_RATIO * std.mean(), RESOLUTION * mean.abs())
+    return torch.where(std <= floor, torch.ones_like(std), std)
 
 
 def _size(kind: str, shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:

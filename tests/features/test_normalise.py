@@ -65,6 +65,18 @@ def test_a_constant_band_is_not_blown_up():
     assert Standardise.fit("per_band", [features], SHAPE)(features + 0.01).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e-3, 1.0, 1e4])
+def test_the_unit_of_features_does_not_matter_and_what_is_constant_stays_so(unit):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, *SHAPE, generator=generator)
+    features[:, 0] = 3 + 1e-7 * features[:, 0]  # constant but for rounding
+    features[:, 1] *= 1e-6  # all but constant beside the others
+    module = Standardise.fit("per_band", [unit * features], SHAPE)
+    found = module(unit * features)
+    assert found[:, 2:].std((0, 2)).sub(1).abs().max() < 0.01
+    assert found[:, :2].abs().max() < 1e-3 * max(1.0, unit)
+
+
 def test_statistics_survive_a_checkpoint():
     module = Standardise.fit("per_band", batches(1, [8]), SHAPE)
     fresh = Standardise.identity("per_band", SHAPE)

@@ -19,7 +19,7 @@ from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.trial import Trial, effect, level_of, predict
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict, change_of
 from audioclf.features.mel import POWER_FLOOR
-from audioclf.features.normalise import MIN_STD
+from audioclf.features.normalise import scales
 from audioclf.training.scores import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def told_apart(
 def aligned(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Features ``[N, *shape]`` with the mean and standard deviation per band of others; labels are not used."""
     over = (0, features.ndim - 1) if features.ndim > 2 else (0,)
-    mean, std = features.mean(over, keepdim=True), features.std(over, keepdim=True).clamp(min=MIN_STD)
-    return (features - mean) / std * like.std(over, keepdim=True) + like.mean(over, keepdim=True)
+    mean, std = features.mean(over, keepdim=True), features.std(over, keepdim=True)
+    return (features - mean) / scales(std, mean) * like.std(over, keepdim=True) + like.mean(over, keepdim=True)
 
 
 def band_levels(features: torch.Tensor, config: MelConfig) -> FloatArray:
