@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audioclf.commands.arguments import add_inputs, add_model, split_overrides
-from audioclf.console import console, progress_bar, stderr
+from audioclf.console import console, stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
 
@@ -47,7 +47,7 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     """
     from audioclf.predict.model import load
     from audioclf.predict.table import EmbeddingTable
-    from audioclf.predict.write import Tally, opened
+    from audioclf.predict.write import counted, opened
 
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
@@ -58,21 +58,17 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
 
         projector = Projector(arguments.projector, model)
     listener = model.listener(arguments.timeline, arguments.hop, projector.thumbnail if projector else None)
-    tally, before = Tally(), ""
     with (
         opened(arguments.out) as out,
         EmbeddingTable(out, arguments.layer, model.classes) as table,
-        progress_bar("embed", len(clips), "clips", on=stderr) as bar,
+        counted("embed", len(clips), stderr) as tally,
     ):
         for embedding in model.embeddings(listener.sounds(clips), arguments.layer):
             table.add(embedding)
             tally.add(embedding)
             if projector:
                 projector.add(embedding)
-            bar.advance(embedding.clip != before)
-            before = embedding.clip
     console.print(f"written to {arguments.out}", markup=False, soft_wrap=True)
     if projector:
         console.print(projector.write(), markup=False, soft_wrap=True)
-    stderr.print(tally.line(), markup=False)
     return EXIT_FAILED if tally.bad else EXIT_OK

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from audioclf.commands.arguments import add_inputs, add_model, at_least_one, split_overrides
-from audioclf.console import progress_bar, stderr
+from audioclf.console import stderr
 from audioclf.errors import EXIT_FAILED, EXIT_OK
 
 
@@ -44,29 +44,22 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         UserError: a checkpoint or a table that cannot be used, or nothing can be written.
     """
     from audioclf.predict.model import load
-    from audioclf.predict.write import Tally, header, line_of, opened
+    from audioclf.predict.write import counted, header, line_of, opened
 
     names, overrides = split_overrides([*arguments.inputs, *more])
     model = load(arguments.checkpoint, *overrides, device=arguments.device)
     clips = model.clips(names)
     listener = model.listener(arguments.timeline, arguments.hop)
-    tally, before = Tally(), ""
     try:
-        with (
-            opened(arguments.out) as out,
-            progress_bar("predict", len(clips), "clips", on=_bar_console(arguments)) as bar,
-        ):
+        with opened(arguments.out) as out, counted("predict", len(clips), _bar_console(arguments)) as tally:
             out.write(header(arguments.format))
             for prediction in model.predictions(listener.sounds(clips), arguments.top):
                 out.write(line_of(prediction, arguments.format))
                 out.flush()  # who reads a pipe sees a window when it is predicted
                 tally.add(prediction)
-                bar.advance(prediction.clip != before, "" if prediction.end is None else f"{prediction.end:.0f} s")
-                before = prediction.clip
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    stderr.print(tally.line(), markup=False)
     return EXIT_FAILED if tally.bad else EXIT_OK
 
 

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from rich.console import Console
+
+from audioclf.console import ProgressBar, progress_bar, stderr
 from audioclf.errors import UserError
 from audioclf.files import cannot_write, replacing
 from audioclf.predict.model import Answer, Prediction
@@ -75,13 +78,32 @@ def line_of(prediction: Prediction, form: Format) -> bytes:
     return (json.dumps(content, allow_nan=False) + "\n").encode()
 
 
-class Tally:
-    """Counts answers by their status, for the last line that a person sees, and for the exit code."""
+@contextmanager
+def counted(title: str, clips: int, on: Console) -> Iterator[Tally]:
+    """Counts answers as they come, with a progress bar; in the end a line says what became of them.
 
-    def __init__(self) -> None:
+    Args:
+        title: what is being done.
+        clips: how many there are.
+        on: where progress is shown.
+    """
+    with progress_bar(title, clips, "clips", on=on) as bar:
+        tally = Tally(bar)
+        yield tally
+    stderr.print(tally.line(), markup=False)
+
+
+class Tally:
+    """Counts answers by their status, for the last line that a person sees, and for the exit code.
+
+    Args:
+        bar: shows them.
+    """
+
+    def __init__(self, bar: ProgressBar) -> None:
         self.counts = Counter[str]()
+        self._bar, self._before, self._first = bar, "", ""
         self._heard: dict[str, bool] = {}  # whether anything of a clip was of use
-        self._first = ""
 
     def add(self, answer: Answer) -> None:
         """Counts one."""
@@ -89,6 +111,8 @@ class Tally:
         if not answer.usable and not self._first:
             self._first = answer.reason if answer.file in answer.reason else f"{answer.file}: {answer.reason}"
         self._heard[answer.clip] = self._heard.get(answer.clip, False) or answer.usable
+        self._bar.advance(answer.clip != self._before, "" if answer.end is None else f"{answer.end:.0f} s")
+        self._before = answer.clip
 
     @property
     def bad(self) -> bool:
