@@ -18,7 +18,8 @@ from audioclf.training.scores import DRAWS, Chance, FloatArray, Scores, draws_of
 
 BoolArray = npt.NDArray[np.bool_]
 
-NO_THRESHOLD = 0.5  # of a class that val has no clip of
+NO_THRESHOLD = 0.5  # where there is no clip of any class
+SHARED_CLIPS = 50  # clips with a class that count as much as what all classes have in common
 
 
 def label_scores(there: BoolArray, predicted: BoolArray) -> Scores:
@@ -54,22 +55,30 @@ def mean_of(values: FloatArray) -> float:
 
 
 def best_thresholds(there: BoolArray, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The threshold of each class ``[K]`` at which its F1 is highest; of equal ones the highest.
+    """The threshold of each class ``[K]`` at which its F1 is highest, shrunk towards that of all classes; of equal ones the highest.
+
+    A handful of clips chooses a threshold that suits them alone. So to a class's hits, alarms and clips are added those
+    of :data:`SHARED_CLIPS` clips of the average class: with few clips the threshold is about the same for all, with
+    hundreds it is the class's own (empirical Bayes; measured in docs/experiments/multi_label.md).
 
     It lies half-way between the last probability that is taken and the first that is not, so that a difference in the
-    last digit decides nothing. A class without clips has nothing to tune: 0.5.
+    last digit decides nothing. Without clips of any class there is nothing to tune: 0.5.
     """
     found = np.full(there.shape[1], NO_THRESHOLD, dtype=np.float32)
+    every, of_clips = np.sort(probabilities, axis=None), np.sort(probabilities[there])
+    if not len(of_clips):
+        return found
+    weight = SHARED_CLIPS / len(of_clips)
     for k, (order, last) in enumerate(_ranked(probabilities)):
-        support = there[:, k].sum()
-        if not support:
-            continue
-        hits = np.cumsum(there[order, k])[last]
-        best = int((2 * hits / (last + 1 + support)).argmax())
-        taken = probabilities[order[last[best]], k]
-        left = probabilities[order[last[best + 1]], k] if best + 1 < len(last) else np.float32(0)
-        middle = np.float32((float(taken) + float(left)) / 2)
-        found[k] = middle if middle > left else taken
+        taken = probabilities[order[last], k]
+        left = np.append(taken[1:], np.float32(0))
+        middle = ((taken.astype(np.float64) + left) / 2).astype(np.float32)
+        cuts = np.where(middle > left, middle, taken)
+        hits, alarms = np.cumsum(there[order, k])[last], last + 1.0
+        shared_hits, shared_alarms = (len(part) - np.searchsorted(part, cuts) for part in (of_clips, every))
+        support = there[:, k].sum() + SHARED_CLIPS
+        f1 = 2 * (hits + weight * shared_hits) / (alarms + weight * shared_alarms + support)
+        found[k] = cuts[int(f1.argmax())]
     return found
 
 

@@ -13,7 +13,6 @@ from audioclf.clips.select import Selection
 from audioclf.config import SPLITS
 from audioclf.console import console
 from audioclf.training.fit import Run
-from audioclf.training.multi_label import NO_THRESHOLD
 
 _CLASSES_SHOWN = 40
 CHANCE_P = 0.05  # above it, shuffled predictions do as well too often for the score to mean anything
@@ -62,8 +61,8 @@ def _score_lines(result: dict[str, Any]) -> list[str]:
     if several:
         lines.append(f"{score('mAP', 'map')}; chance floor: own scores shuffled {chance['map']:.3f}")
         rare = [name for name, part in result["val"]["per_class"].items() if not part["support"]]
-        untuned = f"; {NO_THRESHOLD:g} for {len(rare)} without val clips, e.g. {rare[0]}" if rare else ""
-        lines.append(f"decided at the thresholds with the best F1 of each class on val{untuned}")
+        untuned = f"; of {len(rare)} without val clips by the other classes, e.g. {rare[0]}" if rare else ""
+        lines.append(f"decided at each class's threshold, tuned on val{untuned}")
     return lines
 
 

@@ -26,6 +26,7 @@ from audioclf.data import AudioDataModule
 from audioclf.diagnose.run import read_run
 from audioclf.errors import UserError
 from audioclf.runs.folder import RunFolder
+from audioclf.training import multi_label
 from audioclf.training.fit import Run, data_module, fit
 from audioclf.training.module import ClassifierModule
 from audioclf.training.multi_label import (
@@ -117,26 +118,82 @@ def test_scores_that_are_not_finite_are_scored() -> None:
 # --- thresholds ------------------------------------------------------------------------------------------------------
 
 
+def shrunk_f1(there: Bools, probabilities: Floats, k: int, cut: float, clips: float) -> float:
+    """A class's F1 at a threshold, ``clips`` clips of the average class among its own: said plainly."""
+    share = clips / there.sum()
+    hits = (there[:, k] & (probabilities[:, k] >= cut)).sum() + share * (there & (probabilities >= cut)).sum()
+    alarms = (probabilities[:, k] >= cut).sum() + share * (probabilities >= cut).sum()
+    return float(2 * hits / (alarms + there[:, k].sum() + clips))
+
+
+@pytest.mark.parametrize("clips", [0, 3, 50])
 @given(labelled())
-def test_no_threshold_has_a_higher_f1_than_the_one_that_is_chosen(given_: tuple[Bools, Floats]) -> None:
+def test_no_threshold_has_a_higher_f1_than_the_one_that_is_chosen(clips: float, given_: tuple[Bools, Floats]) -> None:
     there = given_[0]
     probabilities = torch.from_numpy(given_[1]).sigmoid().float().numpy()
-    chosen = best_thresholds(there, probabilities)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multi_label, "SHARED_CLIPS", clips)
+        chosen = best_thresholds(there, probabilities)
     f1 = label_scores(there, probabilities >= chosen).f1
     for k in range(there.shape[1]):
-        if not there[:, k].any():
+        if not there.any():
             assert chosen[k] == 0.5
             continue
-        cuts = np.unique(probabilities[:, k])
-        others = [metrics.f1_score(there[:, k], probabilities[:, k] >= cut, zero_division=0) for cut in cuts]
-        assert f1[k] == pytest.approx(max(others))
-        assert chosen[k] not in cuts or 1 in np.diff(cuts.view(np.int32)), "half-way, unless there is no half-way"
+        taken = np.unique(probabilities[:, k])
+        middles = ((np.append(np.float32(0), taken[:-1]) + taken.astype(float)) / 2).astype(np.float32)
+        if there[:, k].any() or clips:
+            best = max(shrunk_f1(there, probabilities, k, cut, clips) for cut in middles)
+            assert shrunk_f1(there, probabilities, k, chosen[k], clips) >= best - 1e-9
+        if there[:, k].any() and not clips:
+            others = [metrics.f1_score(there[:, k], probabilities[:, k] >= cut, zero_division=0) for cut in taken]
+            assert f1[k] == pytest.approx(max(others))
+        assert chosen[k] not in taken or 1 in np.diff(taken.view(np.int32)), "half-way, unless there is no half-way"
 
 
-def test_thresholds_are_half_way_and_the_highest_of_equal_ones() -> None:
+def test_thresholds_are_half_way_and_the_highest_of_equal_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multi_label, "SHARED_CLIPS", 0)
     there = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], dtype=bool)
     probabilities = np.array([[0.9, 0.1], [0.5, 0.2], [0.3, 0.3], [0.1, 0.4]], dtype=np.float32)
     np.testing.assert_allclose(best_thresholds(there, probabilities), [0.4, 0.05], rtol=1e-6)
+
+
+def test_few_clips_share_a_threshold_and_many_have_their_own() -> None:
+    """Two calibrated classes, and one whose logits are 2 too low."""
+    rng = np.random.default_rng(0)
+
+    def thresholds(clips: int, draws: int) -> Floats:
+        """Of each class, in logits ``[draws, 3]``."""
+        found = []
+        for _ in range(draws):
+            there = rng.random((clips, 3)) < 0.3
+            logits = np.where(there, 1.5, -1.5) + rng.standard_normal(there.shape) - [0, 0, 2]
+            found.append(best_thresholds(there, (1 / (1 + np.exp(-logits))).astype(np.float32)))
+        return np.log(found) - np.log1p(-np.array(found))
+
+    few, many = thresholds(12, 200), thresholds(4_000, 1)[0]
+    assert many[2] < many[:2].min() - 1.5, "its own"
+    assert many[2] + 0.3 < few[:, 2].mean() < few[:, :2].mean(), "towards the others"
+
+
+@pytest.mark.parametrize(("clips", "gain"), [(20, 0.02), (100, 0.005), (1_000, -0.002)])
+def test_shared_thresholds_hold_better_on_clips_that_did_not_choose_them(
+    clips: int, gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(number: int, rng: np.random.Generator) -> tuple[Bools, Floats]:
+        there = rng.random((number, 8)) < 0.2
+        logits = np.where(there, 0.8, -0.8) + rng.standard_normal(there.shape)
+        return there, (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+    there, probabilities = draw(5_000, np.random.default_rng(0))
+
+    def score() -> float:
+        rng = np.random.default_rng(1)
+        thresholds = [best_thresholds(*draw(clips, rng)) for _ in range(30)]
+        return float(np.mean([label_scores(there, probabilities >= each).f1_macro for each in thresholds]))
+
+    shared = score()
+    monkeypatch.setattr(multi_label, "SHARED_CLIPS", 0)
+    assert shared - score() > gain
 
 
 # --- intervals and chance --------------------------------------------------------------------------------------------
@@ -152,8 +209,6 @@ def test_the_intervals_are_those_of_scikit_learns_scores_on_the_same_draws(given
         repeated = np.repeat(np.arange(len(there)), times.astype(int))
         draws["f1_macro"].append(label_scores(there[repeated], scores[repeated] > 0).f1_macro)
         draws["map"].append(mean_of(average_precision(there[repeated], scores[repeated])))
-    from audioclf.training import multi_label
-
     few = pytest.MonkeyPatch()
     with few.context() as patch:
         patch.setattr(multi_label, "draws_of", lambda groups, seed: list(draws_of(groups, seed))[:5])
@@ -335,7 +390,7 @@ def splits_of(config: Config) -> dict[str, Any]:
     return data.splits.parts()
 
 
-def test_a_class_that_val_lacks_is_decided_at_a_half(config_of: Tiny, mixtures: Path, tmp_path: Path) -> None:
+def test_a_class_that_val_lacks_is_decided_by_the_others(config_of: Tiny, mixtures: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader(mixtures.open()))
     table = tmp_path / "clips.csv"
     with table.open("w", newline="") as file:
@@ -348,10 +403,11 @@ def test_a_class_that_val_lacks_is_decided_at_a_half(config_of: Tiny, mixtures: 
             )
     leaky = {"csv": str(table), "audio_dir": str(mixtures.parent), "allow_leak": True}
     done = fit(config_of(data=leaky, epochs=2), tmp_path / "run")
-    assert done.result["thresholds"]["high"] == 0.5
+    chosen = done.result["thresholds"]
+    assert min(chosen.values()) * 0.5 < chosen["high"] < 1 and chosen["high"] != 0.5
     with console.capture() as printed:
         print_run(done)
-    assert "0.5 for 1 without val clips, e.g. high" in " ".join(printed.get().split())
+    assert "of 1 without val clips by the other classes, e.g. high" in " ".join(printed.get().split())
 
 
 def test_labels_outside_the_wanted_classes_are_dropped(config_of: Tiny) -> None:
