@@ -193,9 +193,7 @@ class TransformersEncoder(Encoder):
         }
         self.extractor = extractor
         self.sample_rate = int(self.extractor.sampling_rate)
-        if hasattr(whole, "audio_model"):  # CLAP
-            whole = whole.audio_model
-        self.model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+        self.model = with_states(whole)
         self.blocks = max(
             (part for part in self.model.modules() if isinstance(part, nn.ModuleList)),
             key=lambda part: sum(weight.numel() for weight in part.parameters()),
@@ -303,7 +301,7 @@ def _knock(model: str, revision: str | None) -> None:
 
 
 def pretrained_model(loader: Any, model: str, revision: str | None, section: str) -> Any:
-    """The network of a folder or a name on the hub, with all its weights, from safetensors alone.
+    """The network of a folder or a name on the hub, from safetensors alone, with all weights that states pass through.
 
     Raises:
         UserError: it cannot be loaded, or weights are missing, which transformers would draw at random.
@@ -311,12 +309,27 @@ def pretrained_model(loader: Any, model: str, revision: str | None, section: str
     network, found = pretrained(
         loader, model, revision, section, use_safetensors=True, output_loading_info=True, dtype=torch.float32
     )
-    missing = [name for name in sorted(found["missing_keys"]) if not any(spare in name for spare in SPARE)]
+    every, used = (
+        {name: id(weight) for name, weight in part.state_dict(keep_vars=True).items()}
+        for part in (network, with_states(network))
+    )
+    missing = [
+        name
+        for name in sorted(found["missing_keys"])
+        if every.get(name) in used.values() and not any(spare in name for spare in SPARE)
+    ]
     if missing:
         raise UserError(
             f"{section}.model={shown(model)}: {len(missing)} weights are missing, e.g. {missing[0]}; expected a whole model"
         )
     return network.eval()
+
+
+def with_states(network: Any) -> Any:
+    """The part of a network that gives hidden states: CLAP's audio tower, the encoder where there is a decoder, or all."""
+    if hasattr(network, "audio_model"):
+        return network.audio_model
+    return network.get_encoder() if hasattr(network, "decoder") else network
 
 
 @contextlib.contextmanager
