@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import pickle
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -277,11 +279,17 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
                     raise
                 _knock(model, revision)
                 return loader.from_pretrained(model, trust_remote_code=False, **options)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{section}.model={shown(model)}: its pickled weights hold something else than tensors, which could run "
+                "code: refused",
+                f"a model or revision with model.safetensors: {section}.model=NAME_OR_FOLDER",
+            ) from error
         except Exception as error:  # transformers raises what it pleases at what it cannot read
             where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
             raise UserError(
                 f"{section}.model={shown(model)}: cannot be loaded: {shown(str(error).strip().partition(chr(10))[0])}",
-                "expected config.json, model.safetensors and the preprocessor's or tokenizer's files in that folder"
+                "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
                 if Path(model).is_dir()
                 else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
             ) from error
@@ -301,14 +309,16 @@ def _knock(model: str, revision: str | None) -> None:
 
 
 def pretrained_model(loader: Any, model: str, revision: str | None, section: str) -> Any:
-    """The network of a folder or a name on the hub, from safetensors alone, with all weights that states pass through.
+    """The network of a folder or a name on the hub, with all weights that states pass through.
+
+    They are safetensors, or where there are none, ``pytorch_model.bin``, of which nothing but tensors is read.
 
     Raises:
         UserError: it cannot be loaded, or weights are missing, which transformers would draw at random.
     """
-    network, found = pretrained(
-        loader, model, revision, section, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-    )
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # else it asks a service to convert the hub's files
+    options = {"weights_only": True, "output_loading_info": True, "dtype": torch.float32}
+    network, found = pretrained(loader, model, revision, section, **options)
     every, used = (
         {name: id(weight) for name, weight in part.state_dict(keep_vars=True).items()}
         for part in (network, with_states(network))

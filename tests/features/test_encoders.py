@@ -23,6 +23,7 @@ from audioclf.errors import UserError
 from audioclf.features.build import build_front_end
 from audioclf.features.embedding import loaded
 from audioclf.features.encoders import BundleEncoder, TransformersEncoder, build_encoder
+from audioclf.weights import content_of
 
 KINDS = ("ast", "wav2vec2", "whisper", "clap", "bundle")
 RATES = {"clap": 48_000}
@@ -164,19 +165,51 @@ def test_a_checkpoint_that_runs_code_is_refused_and_runs_none(config: Callable[.
             BundleEncoder.load("TINY", str(tmp_path / name))
     folder = tmp_path / "model"
     shutil.copytree(config("wav2vec2").model, folder)
-    whole = TransformersEncoder.load(str(folder)).model.state_dict()
+    weights = TransformersEncoder.load(str(folder)).model.state_dict()
     (folder / "model.safetensors").unlink()
-    for content in (Malicious(victim), whole):  # even sound weights, where they are pickled
-        torch.save(content, folder / "pytorch_model.bin")
-        with pytest.raises(UserError, match="cannot be loaded"):
-            TransformersEncoder.load(str(folder))
+    for content in (Malicious(victim), weights | {"another": Malicious(victim)}):
+        for save in (torch.save, _old, lambda it, path: path.write_bytes(pickle.dumps(it))):
+            save(content, folder / "pytorch_model.bin")
+            with pytest.raises(UserError, match=r"model: its pickled weights hold something else than tensors"):
+                TransformersEncoder.load(str(folder))
     assert not victim.exists()
     pickle.loads(pickle.dumps(Malicious(victim)))
     assert victim.exists(), "the attack would have worked"
 
 
+def _old(content: Any, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
 def _pickle(victim: Path) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(pickle.dumps(Malicious(victim)))
+
+
+@pytest.mark.parametrize("save", [torch.save, _old])
+def test_tensors_alone_may_be_pickled_and_give_the_numbers_of_safetensors(
+    config: Callable[..., Any], tmp_path: Path, save: Callable[[Any, Path], None]
+) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(config("wav2vec2").model, folder)
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    weights = {}
+    for name, weight in load_file(folder / "model.safetensors").items():  # as models of some years ago call them
+        found = next((word for word in old if word in name), None)
+        weights[name.replace(found, old[found]) if found else name] = weight
+    (folder / "model.safetensors").unlink()
+    before = content_of(str(folder))
+    save(weights, folder / "pytorch_model.bin")
+    assert content_of(str(folder)) != before, "they are part of what the folder is named by"
+    with torch.no_grad():
+        found, expected = (
+            TransformersEncoder.load(where)(noise(2, 8_000)) for where in (str(folder), config("wav2vec2").model)
+        )
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    (folder / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"features\.model=.*model: "):
+        TransformersEncoder.load(str(folder))
 
 
 def test_a_model_with_its_own_code_is_not_run(config: Callable[..., Any], tmp_path: Path) -> None:
@@ -226,9 +259,20 @@ def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to
 
 
 @pytest.fixture
-def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
-    """A server on this machine that answers as the model hub does, with one model: someone/tiny."""
-    folder = tiny_encoders["ast"]
+def asked() -> list[str]:
+    """What the hub below was asked for."""
+    return []
+
+
+@pytest.fixture
+def hub(tiny_encoders: dict[str, Path], tmp_path: Path, asked: list[str]) -> Iterator[str]:
+    """A server on this machine that answers as the model hub does, with someone/tiny, and someone/old, of pickled weights."""
+    from safetensors.torch import load_file
+
+    folders = {"tiny": tiny_encoders["ast"], "old": tmp_path / "old"}
+    shutil.copytree(folders["tiny"], folders["old"])
+    torch.save(load_file(folders["old"] / "model.safetensors"), folders["old"] / "pytorch_model.bin")
+    (folders["old"] / "model.safetensors").unlink()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -238,9 +282,13 @@ def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
             self.answer(True)
 
         def answer(self, body: bool) -> None:
-            path = folder / self.path.rpartition("/")[2]
-            found = self.path.startswith("/someone/tiny/resolve/") and path.is_file()
+            asked.append(self.path)
+            name, _, file = self.path.removeprefix("/someone/").partition("/resolve/main/")
+            path = folders.get(name, tmp_path) / (file or "nothing")
+            found = path.is_file()
             content = path.read_bytes() if found else b"{}"
+            if self.path.startswith("/api/models/someone/") and self.path.count("/") == 4:
+                found, content = True, b'{"id": "someone/any", "private": false}'
             self.send_response(200 if found else 404)
             self.send_header("X-Repo-Commit", "a" * 40)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
@@ -273,15 +321,20 @@ for name in sys.argv[1:]:
 """
 
 
-def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(hub: str, tmp_path: Path, checkout: Path) -> None:
-    def load(endpoint: str, *names: str) -> str:
+def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(
+    hub: str, asked: list[str], tmp_path: Path, checkout: Path
+) -> None:
+    def load(endpoint: str, *names: str) -> list[str]:
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         command = [sys.executable, "-c", LOAD, *names]
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
-        return done.stdout + done.stderr
+        return (done.stdout + done.stderr).splitlines()
 
-    assert load(hub, "someone/tiny") == "2 layers\n"
-    cached, absent = load("http://127.0.0.1:9", "someone/tiny", "someone/else").splitlines()
-    assert cached == "2 layers"
+    assert load(hub, "someone/tiny", "someone/old") == ["2 layers", "2 layers"]
+    assert asked and not any("/commits/" in path for path in asked), "no service is asked to convert weights"
+    for folder in tmp_path.glob("**/.no_exist"):  # as where another program filled the cache
+        shutil.rmtree(folder)
+    *cached, absent = load("http://127.0.0.1:9", "someone/tiny", "someone/old", "someone/else")
+    assert cached == ["2 layers", "2 layers"]
     assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
     assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent
