@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from audioclf.errors import UserError, nearest, shown
 from audioclf.weights import TIMEOUT_S, needs
 
 BUNDLES = "https://download.pytorch.org/torchaudio/models"
+OTHERS = "take an encoder: wav2vec 2.0, HuBERT, WavLM, AST, Whisper, CLAP or the like"
 SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
 
 
@@ -33,6 +34,8 @@ class Encoder(nn.Module):
     """A pretrained encoder, in evaluation mode.
 
     Attributes:
+        version: raised whenever the same waveform would give other states.
+        origin: where it comes from, for errors, e.g. ``"features.bundle=WAV2VEC2_BASE"``.
         sample_rate: of the waveforms it takes, in Hz.
         blocks: its layers, from the input to the output, of which each gives a hidden state.
         longest: samples of a waveform that it reads, at most; None: any number.
@@ -40,6 +43,8 @@ class Encoder(nn.Module):
         model: the library's own network.
     """
 
+    version: ClassVar[str] = "1"
+    origin: str = "the checkpoint's encoder"
     model: Any
     architecture: dict[str, Any]
     sample_rate: int
@@ -66,13 +71,71 @@ def build_encoder(config: TorchaudioBundleConfig | TransformersConfig, section: 
     return TransformersEncoder.load(config.model, config.revision, section)
 
 
+def encoder_class(config: TorchaudioBundleConfig | TransformersConfig) -> type[Encoder]:
+    """What :func:`build_encoder` makes one of."""
+    return BundleEncoder if isinstance(config, TorchaudioBundleConfig) else TransformersEncoder
+
+
 def bare_encoder(architecture: dict[str, Any]) -> Encoder:
     """An encoder of an :attr:`Encoder.architecture`, with weights drawn at random: a checkpoint has its own.
 
     Raises:
-        UserError: a package is missing, or has no such architecture.
+        UserError: a package is missing, or has no such architecture, or its states were others.
     """
-    return (BundleEncoder if "bundle" in architecture else TransformersEncoder).bare(architecture)
+    kind = BundleEncoder if "bundle" in architecture else TransformersEncoder
+    version = architecture.get("version", "1")
+    if version != kind.version:
+        raise UserError(
+            f"the checkpoint's encoder: trained on states of version {shown(version)}; this audioclf makes version "
+            f"{kind.version}",
+            "train again, or predict with the audioclf that trained it",
+        )
+    return kind.bare(architecture)
+
+
+def states_of_silence(encoder: Encoder, samples: int) -> list[torch.Tensor]:
+    """What an encoder gives, and whether it does: of the many models there are, not all are encoders.
+
+    Args:
+        encoder: which.
+        samples: of silence.
+
+    Returns:
+        The output of each layer ``[1, time, dim]``.
+
+    Raises:
+        UserError: it gives no hidden states, or none of so few samples.
+    """
+    try:
+        return _states(encoder, samples)
+    except UserError:
+        raise
+    except Exception as error:  # each library raises its own
+        second = min(encoder.sample_rate, encoder.longest or encoder.sample_rate)
+        if samples < second and _is_encoder(encoder, second):
+            raise UserError(
+                f"features.seconds={samples / encoder.sample_rate:g}: too short for {encoder.origin}: {shown(error)}",
+                "features.seconds=5.0",
+            ) from error
+        raise _no_encoder(encoder.origin, error) from error
+
+
+def _states(encoder: Encoder, samples: int) -> list[torch.Tensor]:
+    with torch.no_grad():
+        states: list[torch.Tensor] = encoder(torch.zeros(1, samples))
+    return states
+
+
+def _is_encoder(encoder: Encoder, samples: int) -> bool:
+    try:
+        return bool(_states(encoder, samples))
+    except Exception:
+        return False
+
+
+def _no_encoder(origin: str, error: Exception) -> UserError:
+    said = shown(str(error).strip().partition("\n")[0] or type(error).__name__)
+    return UserError(f"{origin}: no encoder that gives hidden states: {said}", OTHERS)
 
 
 class BundleEncoder(Encoder):
@@ -129,7 +192,9 @@ class BundleEncoder(Encoder):
             "sample_rate": int(found.sample_rate),
             "normalise": bool(found._normalize_waveform),
         }
-        return cls(model, architecture)
+        encoder = cls(model, architecture)
+        encoder.origin = f"{section}.bundle={bundle}"
+        return encoder
 
     def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
         """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``."""
@@ -187,9 +252,12 @@ class TransformersEncoder(Encoder):
         extractor: its feature extractor.
     """
 
+    version = "2"  # 1: AST's states were of the silence behind the clip, too
+
     def __init__(self, whole: Any, extractor: Any) -> None:
         super().__init__()
         self.architecture = {
+            "version": self.version,
             "model": json.loads(whole.config.to_json_string(use_diff=False)),
             "extractor": json.loads(extractor.to_json_string()),
         }
@@ -200,7 +268,7 @@ class TransformersEncoder(Encoder):
             (part for part in self.model.modules() if isinstance(part, nn.ModuleList)),
             key=lambda part: sum(weight.numel() for weight in part.parameters()),
         )
-        self.longest, self.hop = _reach(self.extractor, self.model)
+        self.longest = _longest(self.extractor)
         self.eval()
 
     @classmethod
@@ -231,36 +299,61 @@ class TransformersEncoder(Encoder):
         transformers = needs("transformers", "pretrained", f"{section}.model={shown(model)}")
         extractor = pretrained(transformers.AutoFeatureExtractor, model, revision, section)
         whole = pretrained_model(transformers.AutoModel, model, revision, section)
+        origin = f"{section}.model={shown(model)}"
         if not hasattr(extractor, "sampling_rate"):
-            raise UserError(f"{section}.model={shown(model)}: no audio model; expected one that takes waveforms")
-        return cls(whole, extractor)
+            raise UserError(f"{origin}: no audio model; expected one that takes waveforms", OTHERS)
+        try:
+            encoder = cls(whole, extractor)
+        except Exception as error:  # codecs and synthesisers lack this or that
+            raise _no_encoder(origin, error) from error
+        encoder.origin = origin
+        return encoder
 
     def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
-        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``; of spectrogram patches, time is their row."""
+        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``."""
+        found = self.model(**self._inputs(waveforms), output_hidden_states=True, return_dict=True)
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]
+        return [self._of_clip(state, waveforms.shape[1]) for state in states]
+
+    def _inputs(self, waveforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the model takes, of waveforms ``[B, n]``."""
+        kind, name = type(self.extractor).__name__, self.model.main_input_name
+        if kind == "Wav2Vec2FeatureExtractor":  # in PyTorch: waveforms stay on the GPU, and ONNX can follow
+            normalise = self.extractor.do_normalize
+            return {name: layer_norm(waveforms, waveforms.shape[-1:], eps=1e-7) if normalise else waveforms}
+        if torch.compiler.is_exporting():
+            raise UserError(f"{kind} computes its spectrogram in NumPy, where ONNX cannot follow")
         given = self.extractor(
             list(waveforms.detach().cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt"
         )
-        name = self.model.main_input_name
         inputs = {name: given[name].to(waveforms.device)}
         if "is_longer" in given:  # CLAP's extractor says so of a clip drawn at random where none is
             inputs["is_longer"] = torch.zeros(len(waveforms), 1, dtype=torch.bool, device=waveforms.device)
-        found = self.model(**inputs, output_hidden_states=True, return_dict=True)
-        states = [*found.hidden_states[1:-1], found.last_hidden_state]
-        states = [state.flatten(2).transpose(1, 2) if state.ndim == 4 else state for state in states]
-        if self.hop:  # the rest is of the silence that the extractor appends
-            states = [state[:, : math.ceil(waveforms.shape[1] / self.hop)] for state in states]
-        return states
+        return inputs
+
+    def _of_clip(self, state: torch.Tensor, samples: int) -> torch.Tensor:
+        """A layer's output as ``[B, time, dim]``, without what is of the silence that an extractor puts behind a clip."""
+        settings = self.model.config
+        if hasattr(self.extractor, "n_samples"):  # Whisper
+            return state[:, : math.ceil(samples * state.shape[1] / self.extractor.n_samples)]
+        if hasattr(
+            settings, "time_stride"
+        ):  # AST: two tokens that are no moment, then patches, those of a band in a row
+            moments = (settings.max_length - settings.patch_size) // settings.time_stride + 1
+            frames = 1 + (samples - self.sample_rate * 25 // 1000) // (self.sample_rate // 100)
+            state = state[:, 2:].unflatten(1, (-1, moments)).mean(1)
+            return state[:, : math.ceil(frames / settings.time_stride)]
+        return state.flatten(2).transpose(1, 2) if state.ndim == 4 else state  # CLAP: rows of patches
 
 
-def _reach(extractor: Any, model: Any) -> tuple[int | None, int | None]:
-    """Samples that an extractor reads, at most, and samples of one hidden state where it pads to that; None: any, none."""
-    if hasattr(extractor, "n_samples"):  # Whisper: always 30 s
-        return extractor.n_samples, extractor.n_samples // model.config.max_source_positions
-    if hasattr(extractor, "nb_max_samples"):  # CLAP
-        return extractor.nb_max_samples, None
+def _longest(extractor: Any) -> int | None:
+    """Samples that an extractor reads, at most; None: any number."""
+    for name in ("n_samples", "nb_max_samples"):  # Whisper, CLAP
+        if hasattr(extractor, name):
+            return int(getattr(extractor, name))
     if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):  # AST: frames of 10 ms
-        return extractor.max_length * extractor.sampling_rate // 100, None
-    return None, None
+        return int(extractor.max_length * extractor.sampling_rate // 100)
+    return None
 
 
 def pretrained(loader: Any, model: str, revision: str | None, section: str, **options: Any) -> Any:
