@@ -46,13 +46,16 @@ class HiddenStates(FrontEnd):
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms ``[B, n]`` → hidden states ``[B, *output_shape]``, float32."""
-        return self._chosen(loaded(self.config).to(waveforms.device)(waveforms))
+        encoder = loaded(self.config)
+        if next(encoder.parameters()).device != waveforms.device:  # not each time: an export cannot follow
+            encoder.to(waveforms.device)
+        return self._chosen(encoder(waveforms))
 
     def _chosen(self, states: list[torch.Tensor]) -> torch.Tensor:
         """Of the output of each layer ``[B, time, dim]`` what the configuration asks for, ``[B, *output_shape]``."""
         layer = self.config.layer
         if layer == "all":
-            if len({state.shape for state in states}) > 1:
+            if any(state.shape[1:] != states[0].shape[1:] for state in states):
                 sizes = ", ".join(f"{state.shape[2]} × {state.shape[1]}" for state in states)
                 raise UserError(
                     f"features.layer=all: this encoder's layers differ in size ([dim, time]: {sizes}); expected equal ones",
