@@ -178,6 +178,25 @@ def test_audio_and_text_stand_one_behind_the_other_and_share_the_caches_of_eithe
     assert text.fingerprint != prepared(annotated("text", lambda label, number: "another")).fingerprint
 
 
+@pytest.mark.parametrize("layer", [1, "all"])
+@pytest.mark.parametrize("pool", ["mean", "sequence"])
+def test_an_encoders_states_of_any_shape_are_flattened_before_the_text(
+    annotated: Callable[..., Config], tiny_encoders: dict[str, Path], tmp_path: Path, layer: Any, pool: str
+) -> None:
+    def words(label: str, number: int) -> str:
+        return f"take {number % 4}"
+
+    keys = {"model": str(tiny_encoders["wav2vec2"]), "seconds": 0.3, "layer": layer, "pool": pool}
+    joined = annotated("transformers+text", words, **keys)
+    audio = {key: value for key, value in joined.features.model_dump().items() if key != "text"}
+    alone = Config.model_validate(joined.model_dump() | {"features": audio | {"name": "transformers"}})
+    both, sound, text = prepared(joined), prepared(alone), prepared(annotated("text", words))
+    assert joined.features.axes == ("dim",) and both.front_end.heavy
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2, "the stores are those of either alone"
+    found, states = both.datasets["test"][0][0][0], sound.datasets["test"][0][0][0]
+    assert torch.equal(found, torch.cat([states.flatten(), text.datasets["test"][0][0][0]]))
+
+
 def test_a_table_without_annotations_is_refused(annotated: Callable[..., Config]) -> None:
     with pytest.raises(UserError, match=r"annotated\.csv has no annotations") as error:
         prepared(annotated("text", None))
