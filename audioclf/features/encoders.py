@@ -6,10 +6,13 @@ Nothing in a checkpoint is run: weights are safetensors, or are read by ``torch.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import math
 import os
 import pickle
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,10 +25,12 @@ from torch.nn.functional import layer_norm
 from torchaudio.models import wav2vec2_model, wavlm_model
 
 from audioclf.config import TorchaudioBundleConfig, TransformersConfig
+from audioclf.console import stderr
 from audioclf.errors import UserError, nearest, shown
 from audioclf.weights import TIMEOUT_S, needs
 
 BUNDLES = "https://download.pytorch.org/torchaudio/models"
+NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # of a model on the hub
 OTHERS = "take an encoder: wav2vec 2.0, HuBERT, WavLM, AST, Whisper, CLAP or the like"
 SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
 
@@ -174,8 +179,11 @@ class BundleEncoder(Encoder):
         found = find_bundle(bundle, section)
         if weights is not None:
             found = _from_file(found, Path(weights), section)
+        elif not _in_hub_folder(found).is_file():
+            downloading(bundle, _address(found))
         try:
-            model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
+            with contextlib.redirect_stdout(io.StringIO()):  # torch hub says so too, where predictions may go
+                model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
         except OSError as error:
             raise UserError(
                 f"{section}.bundle={bundle}: its weights cannot be downloaded: {shown(error)}", _by_hand(found, section)
@@ -238,10 +246,18 @@ def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def _address(bundle: Any) -> str:
+    return bundle._path if bundle._path.startswith("https") else f"{BUNDLES}/{bundle._path}"
+
+
+def _in_hub_folder(bundle: Any) -> Path:
+    """Where torch hub's cache has its weights, or will."""
+    return _hub_folder() / _address(bundle).rpartition("/")[2]
+
+
 def _by_hand(bundle: Any, section: str) -> str:
-    address = bundle._path if bundle._path.startswith("https") else f"{BUNDLES}/{bundle._path}"
-    name = address.rpartition("/")[2]
-    return f"download {address} and save it as {_hub_folder() / name}, or {section}.weights=FILE names it elsewhere"
+    place = _in_hub_folder(bundle)
+    return f"download {_address(bundle)} and save it as {place}, or {section}.weights=FILE names it elsewhere"
 
 
 class TransformersEncoder(Encoder):
@@ -362,14 +378,18 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
     Raises:
         UserError: it is in none of them; with the way to get it by hand.
     """
+    from huggingface_hub import constants
+
     options |= {"revision": revision} if revision else {}
+    local = Path(model).is_dir() or not NAME.fullmatch(model)
     with _quiet():
         try:
             try:
                 return loader.from_pretrained(model, trust_remote_code=False, local_files_only=True, **options)
             except OSError:
-                if Path(model).is_dir():
+                if local or constants.HF_HUB_OFFLINE:
                     raise
+                downloading(model, "the hub")
                 _knock(model, revision)
                 return loader.from_pretrained(model, trust_remote_code=False, **options)
         except pickle.UnpicklingError as error:
@@ -383,9 +403,20 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
             raise UserError(
                 f"{section}.model={shown(model)}: cannot be loaded: {shown(str(error).strip().partition(chr(10))[0])}",
                 "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
-                if Path(model).is_dir()
+                if local
                 else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
             ) from error
+
+
+@functools.lru_cache
+def downloading(what: str, whence: str) -> None:
+    """Says once, on standard error, what is about to be downloaded, as it may take minutes.
+
+    Args:
+        what: a model's name.
+        whence: where from, in words.
+    """
+    stderr.print(f"downloading {what} from {whence} ...", markup=False)
 
 
 def _knock(model: str, revision: str | None) -> None:

@@ -357,7 +357,7 @@ def test_missing_weights_are_not_drawn_at_random(config: Callable[..., Any], tmp
 
 
 def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to_do(
-    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from torchaudio import pipelines
 
@@ -366,12 +366,23 @@ def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to
     place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
     with pytest.raises(UserError, match="its weights cannot be downloaded") as error:
         BundleEncoder.load("TINY")
+    assert capsys.readouterr() == ("", "downloading TINY from https://127.0.0.1:9/tiny.pth ...\n")
     assert error.value.hint is not None
     assert all(
         word in error.value.hint for word in ("https://127.0.0.1:9/tiny.pth", str(place), "features.weights=FILE")
     )
     shutil.copyfile(tiny_bundle[1], place)
-    assert len(BundleEncoder.load("TINY").blocks) == 2
+    assert len(BundleEncoder.load("TINY").blocks) == 2 and capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("model", ["/nowhere/model", "./model", "../model", "some/where/model", "~/model"])
+def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(
+    config: Callable[..., Any], model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=f"features.model={model}: cannot be loaded") as error:
+        TransformersEncoder.load(model)
+    assert error.value.hint is not None and error.value.hint.endswith("files in that folder")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture
@@ -446,11 +457,12 @@ def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
         return (done.stdout + done.stderr).splitlines()
 
-    assert load(hub, "someone/tiny", "someone/old") == ["2 layers", "2 layers"]
+    says = ["downloading someone/tiny from the hub ...", "downloading someone/old from the hub ..."]
+    assert load(hub, "someone/tiny", "someone/old") == ["2 layers", "2 layers", *says], "said once for all its files"
     assert asked and not any("/commits/" in path for path in asked), "no service is asked to convert weights"
     for folder in tmp_path.glob("**/.no_exist"):  # as where another program filled the cache
         shutil.rmtree(folder)
-    *cached, absent = load("http://127.0.0.1:9", "someone/tiny", "someone/old", "someone/else")
-    assert cached == ["2 layers", "2 layers"]
+    *cached, absent, says = load("http://127.0.0.1:9", "someone/tiny", "someone/old", "someone/else")
+    assert cached == ["2 layers", "2 layers"] and says == "downloading someone/else from the hub ..."
     assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
     assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent
