@@ -352,9 +352,7 @@ class TransformersEncoder(Encoder):
         settings = self.model.config
         if hasattr(self.extractor, "n_samples"):  # Whisper
             return state[:, : math.ceil(samples * state.shape[1] / self.extractor.n_samples)]
-        if hasattr(
-            settings, "time_stride"
-        ):  # AST: two tokens that are no moment, then patches, those of a band in a row
+        if hasattr(settings, "time_stride"):  # AST: two tokens that are no moment, then patches, band by band
             moments = (settings.max_length - settings.patch_size) // settings.time_stride + 1
             frames = 1 + (samples - self.sample_rate * 25 // 1000) // (self.sample_rate // 100)
             state = state[:, 2:].unflatten(1, (-1, moments)).mean(1)

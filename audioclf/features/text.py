@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from audioclf.audio.store import CANONICAL_RATE
 from audioclf.config import TextConfig, TextEncoder
-from audioclf.errors import UserError
+from audioclf.errors import UserError, shown
 from audioclf.features.embedding import remembered
 from audioclf.features.encoders import pretrained, pretrained_model, with_states
 from audioclf.features.frontend import FrontEnd, front_end_settings, settings_hash
@@ -90,7 +90,7 @@ class Annotations(FrontEnd):
         config: the ``features`` section.
     """
 
-    version = "2"
+    version = "2"  # 1: a long text was cut elsewhere, and a text of no tokens an error
     heavy = True
     reads_text = True
     sample_rate = CANONICAL_RATE
@@ -98,10 +98,19 @@ class Annotations(FrontEnd):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        known = remembered(
-            settings_hash(front_end_settings(config, self.version)), lambda: list(loaded(config.text)([""]).shape[1:])
-        )
+        known = remembered(settings_hash(front_end_settings(config, self.version)), self._measure)
         self.output_shape = tuple(known)
+
+    def _measure(self) -> list[int]:
+        """Shape, by embedding a word."""
+        sentences = loaded(self.config.text)
+        try:
+            return list(sentences(["a"]).shape[1:])
+        except Exception as error:  # whatever a model says that takes something else than text
+            raise UserError(
+                f"{SECTION}.model={shown(self.config.text.model)}: no model of text: {shown(error)}",
+                "take an encoder of text: a sentence encoder, BERT or the like",
+            ) from error
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """Waveform ``[n]``, as it is: people listen to it."""

@@ -93,6 +93,7 @@ def test_waveforms_are_normalised_in_pytorch_as_the_extractor_would(
     waveforms = (0.01 + noise(4, 80_000)) * torch.tensor([[10.0], [1.0], [1e-3], [0.0]])
     expected = encoder.extractor(list(waveforms.numpy()), sampling_rate=16_000, return_tensors="pt")["input_values"]
     torch.testing.assert_close(encoder._inputs(waveforms), {"input_values": expected}, rtol=1e-6, atol=1e-6)
+    assert encoder._inputs(waveforms.to("meta"))["input_values"].is_meta, "nothing leaves the device"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from audioclf.clips.annotations import given_away
 from audioclf.clips.clip import Clip
-from audioclf.config import Config, TextEncoder
+from audioclf.config import Config, TextConfig, TextEncoder
 from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
 from audioclf.features.build import build_front_end
@@ -36,6 +37,15 @@ def test_a_texts_embedding_is_the_mean_over_its_own_tokens(sentences: Sentences)
     tokens = sentences.tokenizer(["an oak"], return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(together[0], sentences.model(**tokens).last_hidden_state[0].mean(0))
+
+
+def test_a_model_of_something_else_is_named(tiny_encoders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoders["bert"], tmp_path / "other")
+    shutil.copytree(tiny_encoders["wav2vec2"], tmp_path / "other", dirs_exist_ok=True)
+    text = {"name": "text", "text": {"model": str(tmp_path / "other")}}
+    with pytest.raises(UserError, match=r"^features\.text\.model=.*other: no model of text: ") as error:
+        build_front_end(TextConfig.model_validate(text))
+    assert error.value.hint is not None and "take an encoder of text" in error.value.hint
 
 
 def test_a_real_sentence_encoder_gives_what_its_own_library_gives() -> None:
