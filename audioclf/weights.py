@@ -22,7 +22,7 @@ from audioclf.console import progress_bar
 from audioclf.errors import UserError, shown
 from audioclf.files import cannot_write, replacing
 
-READ = (".json", ".safetensors", ".tflite", ".pt", ".pth", ".txt", ".model")
+READ = (".json", ".safetensors", ".bin", ".tflite", ".pt", ".pth", ".txt", ".model")
 """Endings of what is read from a folder of weights."""
 BLOCK = 1 << 20  # bytes
 TIMEOUT_S = 30.0

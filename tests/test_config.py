@@ -272,7 +272,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(overrides: list[st
 @pytest.mark.parametrize(
     ("override", "options", "hint"),
     [
-        ("features=mfcc", "mel, mel+text, text, torchaudio_bundle, transformers, waveform, yamnet, yamnet+text", None),
+        (
+            "features=mfcc",
+            "mel, mel+text, text, torchaudio_bundle, torchaudio_bundle+text, transformers, transformers+text, waveform, "
+            "yamnet, yamnet+text",
+            None,
+        ),
         ("model=linaer", "attention_pool, audio_classifier, cnn, finetune, linear", "did you mean model=linear?"),
         ("data=ESC10", "csv, demo, esc10, esc50, folder, links", "did you mean data=esc10?"),
         ("data=base", "csv, demo, esc10, esc50, folder, links", None),

@@ -151,6 +151,12 @@ FEATURES: dict[str, list[str]] = {
     "transformers": ["features.model={ast}", "features.seconds=0.5"],
     "text": ["features.text.model={bert}"],
     "mel+text": ["features.text.model={bert}", *(f"features.{word}" for word in MEL)],
+    "torchaudio_bundle+text": [
+        *("features.text.model={bert}", "features.bundle=TINY", "features.weights={bundle}", "features.seconds=0.5"),
+    ],
+    "transformers+text": [
+        *("features.text.model={bert}", "features.model={ast}", "features.seconds=0.5", "features.layer=all"),
+    ],
     "yamnet+text": ["features.text.model={bert}", "features.weights={yamnet}", "features.seconds=0.975"],
 }
 MODELS: dict[str, list[str]] = {
@@ -173,7 +179,7 @@ def features_for(request: pytest.FixtureRequest, shared_data: Callable[[str], Pa
             where["yamnet"] = shared_data("models/yamnet.tflite")
         if "bundle" in name or name == "finetune":
             where["bundle"] = request.getfixturevalue("tiny_bundle")[1]
-        if "text" in name or name == "transformers":
+        if "text" in name or "transformers" in name:
             where |= request.getfixturevalue("tiny_encoders")
         return [word.format(**where) for word in (FEATURES | MODELS)[name]]
 

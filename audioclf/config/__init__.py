@@ -8,10 +8,10 @@ from audioclf.config.augment import AugmentConfig
 from audioclf.config.config import Config, check_paths, explain, keys_of, parse_config, section_names, unknown_key
 from audioclf.config.data import Columns, CsvData, Data, DataConfig, DemoData, EscData, FolderData, LinksData
 from audioclf.config.features import (
+    AudioTextConfig,
     Axes,
     FeaturesConfig,
     MelConfig,
-    MelTextConfig,
     Pool,
     TextConfig,
     TextEncoder,
@@ -19,7 +19,6 @@ from audioclf.config.features import (
     TransformersConfig,
     WaveformConfig,
     YamnetConfig,
-    YamnetTextConfig,
 )
 from audioclf.config.model import (
     AttentionPoolConfig,
@@ -46,6 +45,7 @@ __all__ = [
     "SPLITS",
     "AttentionPoolConfig",
     "AudioClassifierConfig",
+    "AudioTextConfig",
     "AugmentConfig",
     "Axes",
     "BceConfig",
@@ -69,7 +69,6 @@ __all__ = [
     "LinksData",
     "LossConfig",
     "MelConfig",
-    "MelTextConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PathsConfig",
@@ -83,7 +82,6 @@ __all__ = [
     "TransformersConfig",
     "WaveformConfig",
     "YamnetConfig",
-    "YamnetTextConfig",
     "check_paths",
     "explain",
     "keys_of",

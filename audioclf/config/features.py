@@ -142,24 +142,34 @@ class _Layered(_Embedding):
         return ("layer", *self._time_axes) if self.layer == "all" else self._time_axes
 
 
-class TorchaudioBundleConfig(_Layered):
-    """Hidden states of a torchaudio pipeline: wav2vec 2.0, HuBERT, WavLM."""
+class _TorchaudioBundle(_Layered):
+    """The settings of a torchaudio pipeline."""
 
-    name: Literal["torchaudio_bundle"]
     bundle: str = Field("WAV2VEC2_BASE", description="name of a Wav2Vec2Bundle in torchaudio.pipelines")
     weights: str | None = Field(
         None, json_schema_extra=CONTENT, description="its file of weights; null: torch hub's cache, or the download"
     )
 
 
-class TransformersConfig(_Layered):
-    """Hidden states of any audio encoder of transformers: AST, wav2vec 2.0, HuBERT, WavLM, Whisper, CLAP."""
+class TorchaudioBundleConfig(_TorchaudioBundle):
+    """Hidden states of a torchaudio pipeline: wav2vec 2.0, HuBERT, WavLM."""
 
-    name: Literal["transformers"]
+    name: Literal["torchaudio_bundle"]
+
+
+class _Transformers(_Layered):
+    """The settings of an audio encoder of transformers."""
+
     model: str = Field(
         "MIT/ast-finetuned-audioset-10-10-0.4593", json_schema_extra=CONTENT, description="name on the hub, or a folder"
     )
     revision: str | None = Field(None, description="commit, tag or branch on the hub; null: its main branch")
+
+
+class TransformersConfig(_Transformers):
+    """Hidden states of any audio encoder of transformers: AST, wav2vec 2.0, HuBERT, WavLM, Whisper, CLAP."""
+
+    name: Literal["transformers"]
 
 
 class TextEncoder(Section):
@@ -209,6 +219,21 @@ class YamnetTextConfig(_WithText, _Yamnet):
     name: Literal["yamnet+text"]
 
 
+class TorchaudioBundleTextConfig(_WithText, _TorchaudioBundle):
+    """Hidden states of a torchaudio pipeline, flattened, layers and all, and behind them the annotation's embedding."""
+
+    name: Literal["torchaudio_bundle+text"]
+
+
+class TransformersTextConfig(_WithText, _Transformers):
+    """Hidden states of an audio encoder of transformers, flattened, and behind them the annotation's embedding."""
+
+    name: Literal["transformers+text"]
+
+
+AudioTextConfig = MelTextConfig | YamnetTextConfig | TorchaudioBundleTextConfig | TransformersTextConfig
+"""Features of the audio and of the annotation, one behind the other."""
+
 FeaturesConfig = Annotated[
     MelConfig
     | WaveformConfig
@@ -216,7 +241,6 @@ FeaturesConfig = Annotated[
     | TorchaudioBundleConfig
     | TransformersConfig
     | TextConfig
-    | MelTextConfig
-    | YamnetTextConfig,
+    | AudioTextConfig,
     Field(discriminator="name"),
 ]

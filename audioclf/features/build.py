@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from audioclf.config import (
+    AudioTextConfig,
     FeaturesConfig,
     MelConfig,
-    MelTextConfig,
     TextConfig,
     TorchaudioBundleConfig,
     TransformersConfig,
     WaveformConfig,
     YamnetConfig,
-    YamnetTextConfig,
 )
 from audioclf.features.embedding import HiddenStates
 from audioclf.features.frontend import FrontEnd, front_end_settings
@@ -30,7 +29,7 @@ def build_front_end(config: FeaturesConfig) -> FrontEnd:
     Raises:
         UserError: settings that leave a mel band without any FFT bin, or a pretrained model that cannot be had.
     """
-    if isinstance(config, MelTextConfig | YamnetTextConfig):
+    if isinstance(config, AudioTextConfig):
         audio, text = parts(config)
         return WithText(build_front_end(audio), Annotations(text))
     if isinstance(config, TextConfig):
@@ -52,7 +51,7 @@ def build_store(root: Path, config: FeaturesConfig, front_end: FrontEnd) -> Feat
         config: the ``features`` section.
         front_end: of it.
     """
-    if isinstance(config, MelTextConfig | YamnetTextConfig):
+    if isinstance(config, AudioTextConfig):
         assert isinstance(front_end, WithText)
         audio, text = parts(config)
         return JoinedStore(_store(root, audio, front_end.audio), _store(root, text, front_end.text))
@@ -64,11 +63,20 @@ def _store(root: Path, config: FeaturesConfig, front_end: FrontEnd) -> FeatureSt
     return FeatureStore(root, settings, front_end.output_shape, config.storage)
 
 
-def parts(config: MelTextConfig | YamnetTextConfig) -> tuple[MelConfig | YamnetConfig, TextConfig]:
+Sound = MelConfig | YamnetConfig | TorchaudioBundleConfig | TransformersConfig
+SOUND: dict[str, type[Sound]] = {
+    "mel+text": MelConfig,
+    "yamnet+text": YamnetConfig,
+    "torchaudio_bundle+text": TorchaudioBundleConfig,
+    "transformers+text": TransformersConfig,
+}
+"""The audio's part of features of audio and text."""
+
+
+def parts(config: AudioTextConfig) -> tuple[Sound, TextConfig]:
     """The two front-ends that features of audio and text are made by, as if each were alone."""
-    audio = MelConfig if isinstance(config, MelTextConfig) else YamnetConfig
     content = config.model_dump(exclude={"name", "text"})
     return (
-        audio.model_validate({"name": config.name.partition("+")[0], **content}),
+        SOUND[config.name].model_validate({"name": config.name.partition("+")[0], **content}),
         TextConfig(name="text", text=config.text, normalisation=config.normalisation, storage=config.storage),
     )

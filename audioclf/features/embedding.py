@@ -11,7 +11,7 @@ import torch
 
 from audioclf.config import Pool, TorchaudioBundleConfig, TransformersConfig
 from audioclf.errors import UserError
-from audioclf.features.encoders import Encoder, build_encoder
+from audioclf.features.encoders import Encoder, build_encoder, encoder_class, states_of_silence
 from audioclf.features.frontend import FrontEnd, centred, front_end_settings, settings_hash
 from audioclf.files import write_text
 from audioclf.weights import weights_folder
@@ -29,12 +29,12 @@ class HiddenStates(FrontEnd):
         UserError: an encoder that cannot be loaded, has no such layer, or does not read so many seconds.
     """
 
-    version = "1"
     heavy = True
 
     def __init__(self, config: TorchaudioBundleConfig | TransformersConfig) -> None:
         super().__init__()
         self.config = config
+        self.version = encoder_class(config).version
         known = remembered(settings_hash(front_end_settings(config, self.version)), self._measure)
         self.sample_rate, *shape = known
         self.output_shape = tuple(shape)
@@ -46,12 +46,20 @@ class HiddenStates(FrontEnd):
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms ``[B, n]`` → hidden states ``[B, *output_shape]``, float32."""
-        states = loaded(self.config).to(waveforms.device)(waveforms)
+        encoder = loaded(self.config)
+        if next(encoder.parameters()).device != waveforms.device:  # not each time: an export cannot follow
+            encoder.to(waveforms.device)
+        return self._chosen(encoder(waveforms))
+
+    def _chosen(self, states: list[torch.Tensor]) -> torch.Tensor:
+        """Of the output of each layer ``[B, time, dim]`` what the configuration asks for, ``[B, *output_shape]``."""
         layer = self.config.layer
         if layer == "all":
-            if len({state.shape for state in states}) > 1:
+            if any(state.shape[1:] != states[0].shape[1:] for state in states):
+                sizes = ", ".join(f"{state.shape[2]} × {state.shape[1]}" for state in states)
                 raise UserError(
-                    "features.layer=all: this encoder's layers differ in size; expected equal ones", "features.layer=-1"
+                    f"features.layer=all: this encoder's layers differ in size ([dim, time]: {sizes}); expected equal ones",
+                    f"write features.layer=-1, the last, or a number from 1 to {len(states)}",
                 )
             chosen = torch.stack(states, 1)
         elif layer == 0 or layer > len(states):
@@ -73,17 +81,7 @@ class HiddenStates(FrontEnd):
                 f"{encoder.longest / encoder.sample_rate:g} s at most",
                 f"write features.seconds={encoder.longest / encoder.sample_rate:g}",
             )
-        try:
-            shape = self(torch.zeros(1, samples)).shape[1:]
-        except RuntimeError as error:  # a convolution that finds fewer samples than its kernel has
-            raise UserError(
-                f"features.seconds={self.config.seconds:g}: too short for this encoder: {error}", "features.seconds=5.0"
-            ) from error
-        except (TypeError, ValueError, AttributeError) as error:  # of the many models there are, not all are encoders
-            raise UserError(
-                f"features={self.config.name}: no encoder that gives hidden states: {error}", "another model or bundle"
-            ) from error
-        return [encoder.sample_rate, *shape]
+        return [encoder.sample_rate, *self._chosen(states_of_silence(encoder, samples)).shape[1:]]
 
 
 @functools.lru_cache(maxsize=1)

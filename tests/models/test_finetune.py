@@ -144,3 +144,15 @@ def test_waveforms_that_the_encoder_does_not_take_are_refused(finetune: Make) ->
         module_of(finetune("wav2vec2", "features.sample_rate=8000"))
     with pytest.raises(UserError, match=r"features.seconds=30: the encoder reads"):
         module_of(finetune("ast", "features.seconds=30"))
+
+
+def test_what_is_no_encoder_cannot_be_fine_tuned(finetune: Make, tmp_path: Path) -> None:
+    import transformers
+
+    heads = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"hidden_size": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    transformers.SpeechT5Model(transformers.SpeechT5Config(**sizes, **heads)).save_pretrained(tmp_path)
+    transformers.SpeechT5FeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"^model\.model=.*: no encoder that gives hidden states: ") as error:
+        module_of(finetune("wav2vec2", f"model.model={tmp_path}"))
+    assert error.value.hint is not None and "take an encoder" in error.value.hint
