@@ -114,8 +114,8 @@ def option_content(path: Path) -> DictConfig:
     """A file of a group, with what it is based on."""
     content = OmegaConf.load(path)
     assert isinstance(content, DictConfig)
-    bases = [name for name in content.pop("defaults", []) if str(name).startswith("base")]
-    merged = OmegaConf.merge(*(option_content(path.with_name(f"{name}.yaml")) for name in bases), content)
+    below = [name for name in content.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    merged = OmegaConf.merge(*(option_content(path.with_name(f"{name}.yaml")) for name in below), content)
     assert isinstance(merged, DictConfig)
     return merged
 

@@ -32,7 +32,7 @@ from audioclf.features.store import FeatureStore
 
 CLIPS = 160
 ROUNDS = 3
-CHUNK = 8
+CHUNK = 4
 CONFIG = MelConfig(name="mel", n_mels=64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,7 +132,7 @@ def test_help_names_the_commands_and_their_arguments(launch: Callable[..., Any],
 def test_train_help_lists_groups_and_keys(launch: Callable[..., Any], tmp_path: Path) -> None:
     process = launch("train.py", "--help", cwd=tmp_path)
     assert process.wait() == EXIT_OK
-    assert "data: csv, demo, esc10, esc50, folder, links" in process.printed.replace("base, ", "")
+    assert "data: csv, demo, esc10, esc50, folder, links" in re.sub(r"base\w*, ", "", process.printed)
     assert "python train.py lr=1e-4 epochs=50" in process.printed and "weight_decay" in process.printed
     assert list(tmp_path.iterdir()) == []
 

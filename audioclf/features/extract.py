@@ -21,7 +21,7 @@ from audioclf.errors import UserError
 from audioclf.features.frontend import FrontEnd
 from audioclf.features.store import FeatureStore
 
-CHUNK = 8  # clips that one worker turns into one batch
+CHUNK = 4  # clips that one worker turns into one batch: the spectra of more are memory fetched anew each time
 GPU_CHUNK = 32  # the same for a heavy front-end on a GPU
 AHEAD = 2  # chunks waiting for each worker; bounds memory whatever the number of clips
 

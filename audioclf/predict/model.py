@@ -23,7 +23,7 @@ from audioclf.predict.inputs import Refused, Tables, find_clips, is_said
 from audioclf.predict.sounds import Listener, Sound, window_s
 from audioclf.training.module import ClassifierModule
 
-BATCH = 8  # clips at once, as in extraction: more are no faster on a CPU, and take 15 MB each in a mel's FFT
+BATCH = 4  # clips at once, as in extraction: spectra of more are memory that the system hands out anew each time
 BATCH_GPU = 64
 HELD = 256  # sounds that wait for a batch to fill, silent and failed ones among them
 NOT_FINITE = "the model gives no finite scores for it: its training diverged"
