@@ -20,8 +20,12 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 COMMAND = re.compile(r"^(?:python|make|tensorboard) .*$", re.MULTILINE)
 INLINE = re.compile(r"`((?:python|make|tensorboard) [^`]+)`")
 RATE = 8_000
-FEW = {"epochs": "1,2", "seed": "0,1", "lr": "1e-3", "data.fold": "1", "search.trials": "2"}
-FEWER = re.compile(r"^(epochs|seed|lr|data\.fold|search\.trials)=(?!interval).*")
+FEW = {  # as many axes, fewer values
+    **{"epochs": "1,2", "seed": "0,1", "lr": "1e-3", "data.fold": "1", "search.trials": "2"},
+    "loss.class_weights": "balanced",
+    "sampler": "balanced",
+}
+FEWER = re.compile(rf"^({'|'.join(map(re.escape, FEW))})=(?!interval).*")
 TINY = {
     "data.num_classes": "2",
     "data.recordings_per_class": "3",
@@ -136,7 +140,7 @@ def test_train_command(command, material, web, shared_data, run, request):
     if {"features=yamnet", "experiment=yamnet"} & set(words):
         tiny = [word for word in tiny if not word.startswith("features.")]
         tiny += [f"features.weights={shared_data('models/yamnet.tflite')}", "features.seconds=1.0"]
-    if sweep:  # as many axes, fewer values
+    if sweep:
         words = [re.sub(FEWER, lambda m: f"{m[1]}={FEW[m[1]]}", word) for word in words]
         if "experiment=low_f1" in words:  # its axes stand in its file
             words += ["lr=1e-3", "epochs=1,2", "features.normalisation=none,per_band", "seed=0"]
