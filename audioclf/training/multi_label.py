@@ -58,28 +58,47 @@ def best_thresholds(there: BoolArray, probabilities: npt.NDArray[np.float32]) ->
     """The threshold of each class ``[K]`` at which its F1 is highest, shrunk towards that of all classes; of equal ones the highest.
 
     A handful of clips chooses a threshold that suits them alone. So to a class's hits, alarms and clips are added those
-    of :data:`SHARED_CLIPS` clips of the average class: with few clips the threshold is about the same for all, with
-    hundreds it is the class's own (empirical Bayes; measured in docs/experiments/multi_label.md).
+    of :data:`SHARED_CLIPS` clips of the average class, to which every class contributes equally, however frequent it is:
+    with few clips the threshold is about the same for all, with hundreds it is the class's own (empirical Bayes;
+    measured in docs/experiments/multi_label.md).
 
     It lies half-way between the last probability that is taken and the first that is not, so that a difference in the
     last digit decides nothing. Without clips of any class there is nothing to tune: 0.5.
     """
     found = np.full(there.shape[1], NO_THRESHOLD, dtype=np.float32)
-    every, of_clips = np.sort(probabilities, axis=None), np.sort(probabilities[there])
-    if not len(of_clips):
+    support = there.sum(0)
+    if not support.any():
         return found
-    weight = SHARED_CLIPS / len(of_clips)
+    each = np.divide(SHARED_CLIPS / (support > 0).sum(), support, out=np.zeros(len(support)), where=support > 0)
+    weights = np.broadcast_to(each, there.shape)
+    shared_hits, shared_alarms = _Above(probabilities[there], weights[there]), _Above(probabilities, weights)
     for k, (order, last) in enumerate(_ranked(probabilities)):
         taken = probabilities[order[last], k]
         left = np.append(taken[1:], np.float32(0))
         middle = ((taken.astype(np.float64) + left) / 2).astype(np.float32)
         cuts = np.where(middle > left, middle, taken)
         hits, alarms = np.cumsum(there[order, k])[last], last + 1.0
-        shared_hits, shared_alarms = (len(part) - np.searchsorted(part, cuts) for part in (of_clips, every))
-        support = there[:, k].sum() + SHARED_CLIPS
-        f1 = 2 * (hits + weight * shared_hits) / (alarms + weight * shared_alarms + support)
+        f1 = 2 * (hits + shared_hits(cuts)) / (alarms + shared_alarms(cuts) + support[k] + SHARED_CLIPS)
         found[k] = cuts[int(f1.argmax())]
     return found
+
+
+class _Above:
+    """The weight of all values that reach a cut.
+
+    Args:
+        values: any shape.
+        weights: of the same.
+    """
+
+    def __init__(self, values: npt.NDArray[np.float32], weights: FloatArray) -> None:
+        order = np.argsort(values, axis=None)
+        self._values = values.ravel()[order]
+        self._above = np.append(np.cumsum(weights.ravel()[order][::-1])[::-1], 0.0)
+
+    def __call__(self, cuts: npt.NDArray[np.float32]) -> FloatArray:
+        """Of cuts ``[C]``, ``[C]``."""
+        return np.asarray(self._above[np.searchsorted(self._values, cuts)])
 
 
 @dataclass(frozen=True)

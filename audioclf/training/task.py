@@ -79,7 +79,7 @@ class Task(nn.Module, ABC):
 
         Args:
             metric: of :meth:`metric`.
-            tuned: whether thresholds are those of the task, and not the best for these very clips.
+            tuned: whether thresholds are those of the task, and not tuned on these very clips.
         """
 
     @abstractmethod
@@ -210,7 +210,7 @@ class MultiLabel(Task):
         return (self.decided(logits) == _there(targets)).all(1)
 
     def tune(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """Learns the threshold of each class at which its F1 is highest."""
+        """Learns the threshold of each class: :func:`multi_label.best_thresholds`."""
         self.thresholds.copy_(self._best(logits, targets))
 
     def tuned(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class MultiLabel(Task):
         return _Collected()
 
     def of_epoch(self, metric: Metric, tuned: bool) -> tuple[dict[str, float], int]:
-        """mAP, AUROC, and macro-F1 at the task's thresholds, or at the best for these clips."""
+        """mAP, AUROC, and macro-F1 at the task's thresholds, or at those tuned on these clips."""
         logits, targets = (part.cpu() for part in metric.compute())
         thresholds = self.thresholds.cpu() if tuned else self._best(logits, targets)
         there, ranked = _there(targets).numpy(), _finite(logits)

@@ -120,9 +120,12 @@ def test_scores_that_are_not_finite_are_scored() -> None:
 
 def shrunk_f1(there: Bools, probabilities: Floats, k: int, cut: float, clips: float) -> float:
     """A class's F1 at a threshold, ``clips`` clips of the average class among its own: said plainly."""
-    share = clips / there.sum()
-    hits = (there[:, k] & (probabilities[:, k] >= cut)).sum() + share * (there & (probabilities >= cut)).sum()
-    alarms = (probabilities[:, k] >= cut).sum() + share * (probabilities >= cut).sum()
+    hits, alarms = (there[:, k] & (probabilities[:, k] >= cut)).sum(), (probabilities[:, k] >= cut).sum()
+    known = [j for j in range(there.shape[1]) if there[:, j].any()]
+    for j in known:
+        share = clips / len(known) / there[:, j].sum()
+        hits = hits + share * (there[:, j] & (probabilities[:, j] >= cut)).sum()
+        alarms = alarms + share * (probabilities[:, j] >= cut).sum()
     return float(2 * hits / (alarms + there[:, k].sum() + clips))
 
 
@@ -175,13 +178,22 @@ def test_few_clips_share_a_threshold_and_many_have_their_own() -> None:
     assert many[2] + 0.3 < few[:, 2].mean() < few[:, :2].mean(), "towards the others"
 
 
-@pytest.mark.parametrize(("clips", "gain"), [(20, 0.02), (100, 0.005), (1_000, -0.002)])
+@pytest.mark.parametrize(
+    ("shares", "clips", "gain"),
+    [
+        ([0.2] * 8, 20, 0.02),
+        ([0.2] * 8, 100, 0.005),
+        ([0.2] * 8, 1_000, -0.002),
+        ([0.5] + [0.04] * 7, 300, 0.0),  # a frequent class does not decide for rare ones
+    ],
+)
 def test_shared_thresholds_hold_better_on_clips_that_did_not_choose_them(
-    clips: int, gain: float, monkeypatch: pytest.MonkeyPatch
+    shares: list[float], clips: int, gain: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw(number: int, rng: np.random.Generator) -> tuple[Bools, Floats]:
-        there = rng.random((number, 8)) < 0.2
-        logits = np.where(there, 0.8, -0.8) + rng.standard_normal(there.shape)
+        there = rng.random((number, 8)) < shares
+        known = np.log(shares) - np.log1p(-np.array(shares))
+        logits = known + 1.6 * np.where(there, 0.8, -0.8) + 1.6 * rng.standard_normal(there.shape)
         return there, (1 / (1 + np.exp(-logits))).astype(np.float32)
 
     there, probabilities = draw(5_000, np.random.default_rng(0))
