@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,32 @@ from audioclf.errors import UserError
 TEMPORARY_SUFFIX = ".tmp"
 STALE_AFTER_S = 3600.0
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def exists(path: Path) -> bool:
+    """Whether anything lies there; no also where the name cannot be one, or may not be looked at.
+
+    ``Path.exists`` and its like raise then (until Python 3.14): at a long URL, or in another user's home.
+    """
+    return bool(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there; no also as :func:`exists` does."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_dir(path: Path) -> bool:
+    """Whether a folder lies there; no also as :func:`exists` does."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """What a path leads to, as ``os.stat`` has it; 0 where that is nothing."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def temporary_name(path: Path) -> Path:
