@@ -160,7 +160,7 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
     Raises:
         UserError: an unknown class in ``retry``, or a table without links.
     """
-    from audioclf.audio.ledger import Ledger
+    from audioclf.audio.ledger import LEDGER, Ledger
     from audioclf.audio.store import AudioStore
     from audioclf.clips.links import is_url
     from audioclf.clips.manifest import read_manifest
@@ -186,7 +186,7 @@ def fetch(overrides: Sequence[str], *, retry: Sequence[str] = (), plan: bool = F
     for line in manifest.lines():
         console.print(line, markup=False, soft_wrap=True)
     store = AudioStore(cache / "audio")
-    with Ledger(cache / "ledger.sqlite") as ledger:
+    with Ledger(cache / LEDGER) as ledger:
         if plan:
             lines = Plan.of(links, store, ledger, config.fetch, classes).lines()
             lines += block_lines(standing_blocks(ledger, classes, time.time()))
@@ -227,7 +227,7 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
         UserError: a folder that is not there, or none of its files belongs to a clip.
     """
     from audioclf.audio.importer import import_clips
-    from audioclf.audio.ledger import Ledger
+    from audioclf.audio.ledger import LEDGER, Ledger
     from audioclf.audio.match import match_files
     from audioclf.audio.store import AudioStore
     from audioclf.clips.manifest import read_manifest
@@ -244,7 +244,7 @@ def import_folder(folder: Path, overrides: Sequence[str]) -> int:
             f"{folder}: no file in it is named after a clip of {manifest.table}",
             f"expected names like {example.id}.wav or Y{example.group}.wav",
         )
-    with Ledger(cache / "ledger.sqlite") as ledger:
+    with Ledger(cache / LEDGER) as ledger:
         report = import_clips(list(files.pieces), AudioStore(cache / "audio"), ledger, files=files)
     for line in report.summary_lines():
         console.print(line, markup=False)

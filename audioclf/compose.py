@@ -107,7 +107,7 @@ def options(group: str) -> list[str]:
 
 def is_base(path: Path) -> bool:
     """Whether a file of a group is what several of its options share, and none itself."""
-    return path.stem.startswith("base")
+    return path.stem == "base" or path.stem.startswith("base_")
 
 
 def option_content(path: Path) -> DictConfig:

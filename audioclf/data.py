@@ -15,7 +15,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from audioclf.audio.importer import import_clips
-from audioclf.audio.ledger import Ledger, LedgerRow, State
+from audioclf.audio.ledger import LEDGER, Ledger, LedgerRow, State
 from audioclf.audio.store import AudioStore
 from audioclf.clips.annotations import given_away
 from audioclf.clips.clip import Clip
@@ -368,8 +368,13 @@ class AudioDataModule(pl.LightningDataModule):
                 f"{manifest.table}: no column of classes; its clips can be fetched, but not trained on",
                 "data.columns.label=COLUMN says where the classes are",
             )
+        if self.front_end.reads_text and not any(clip.annotation for clip in manifest.clips):
+            raise UserError(
+                f"features={self.features.name}: {manifest.table} has no annotations; expected a text for each clip",
+                "a table with a column annotation (data.columns.annotation=COLUMN names another), or other features",
+            )
         links = [clip for clip in manifest.clips if is_url(clip.source)]
-        with Ledger(self.cache / "ledger.sqlite") as ledger:
+        with Ledger(self.cache / LEDGER) as ledger:
             known = import_clips(manifest.clips, self.audio, ledger).rows
             retriable = self._fetch(links, ledger) if links else 0
             known |= {clip: row for clip, row in look_up(links, self.audio, ledger) if row is not None}
@@ -397,11 +402,6 @@ class AudioDataModule(pl.LightningDataModule):
         jobs: list[tuple[dict[str, str], FeatureStore, FrontEnd]] = []
         audio = {str(row.sha256): row.key for row in prepared.rows.values()}
         texts = {text_key(clip.annotation): clip.annotation for clip in prepared.rows}
-        if front_end.reads_text and not any(texts.values()):
-            raise UserError(
-                f"features={self.features.name}: {prepared.manifest.table} has no annotations; expected a text for each clip",
-                "a column annotation (data.columns.annotation=COLUMN names another), or other features",
-            )
         if isinstance(store, JoinedStore):
             assert isinstance(front_end, WithText)
             jobs = [(audio, store.audio, front_end.audio), (texts, store.text, front_end.text)]

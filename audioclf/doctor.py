@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from audioclf.audio.ledger import Ledger
+from audioclf.audio.ledger import LEDGER, Ledger
 from audioclf.audio.store import CANONICAL_RATE
 from audioclf.compose import load_config
 from audioclf.config import Config
@@ -110,7 +110,7 @@ def examine(config: Config) -> list[Check]:
         "YAMNet": lambda: check_extra("YAMNet", "yamnet", "ai-edge-litert"),
         "transformers": lambda: check_extra("transformers", "pretrained", "transformers"),
         "disk": lambda: check_disk(cache),
-        "ledger": lambda: check_ledger(cache / "ledger.sqlite"),
+        "ledger": lambda: check_ledger(cache / LEDGER),
         "cookies": lambda: check_cookies(config.fetch.cookies),
     }
     return [_guarded(name, check) for name, check in checks.items()]

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
+from audioclf import compose as composing
 from audioclf.compose import conf_dir, is_base, load_config, option_content, plain
 from audioclf.config import Config, Launcher, keys_of, parse_config, section_names
 from audioclf.errors import UserError
@@ -133,6 +135,14 @@ SECTIONS = list(sections(Config))
 @pytest.mark.parametrize("knob", ["lr", "epochs", "seed", "batch_size"])
 def test_a_knob_stands_once_in_the_schema_at_top_level(knob: str) -> None:
     assert [prefix for prefix, model in SECTIONS if knob in model.model_fields] == [""]
+
+
+def test_an_option_may_be_called_like_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(conf_dir(), tmp_path / "conf")
+    shutil.copyfile(conf_dir() / "experiment" / "cnn.yaml", tmp_path / "conf" / "experiment" / "baseline.yaml")
+    monkeypatch.setattr(composing, "conf_dir", lambda: tmp_path / "conf")
+    assert "baseline" in composing.options("experiment")
+    assert composing.options("data") == ["csv", "demo", "esc10", "esc50", "folder", "links"]
 
 
 def test_conf_has_every_key_of_the_schema_and_no_other(tmp_path: Path) -> None:

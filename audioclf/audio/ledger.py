@@ -16,10 +16,13 @@ from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
 
+LEDGER = "ledger.sqlite"
+"""The ledger's name in the cache folder."""
 BUSY_TIMEOUT_S = 60.0
 
 _MAGIC = b"SQLite format 3\0"
@@ -137,15 +140,21 @@ class Ledger:
 
     Args:
         path: the file, made with its folder where absent.
+        read_only: read what is there, in a folder that may not be writable; the file has to be there.
 
     Raises:
         UserError: the file cannot be opened, is no ledger, or was written by a newer version; by every method: it cannot
             be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         with self._explained():
+            if read_only:
+                self._refuse_other_files()
+                self._db = _opened_to_read(path)
+                self._check_version(oldest=SCHEMA_VERSION)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._refuse_other_files()
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
@@ -168,19 +177,31 @@ class Ledger:
 
     def _prepare(self) -> None:
         with self._transaction():  # two processes may both find a new file: one makes the table, the other waits
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if version < 0 or (version == 0 and tables):
-                raise UserError(f"{self.path} is another program's SQLite file", "name another folder for the audio")
-            if version > SCHEMA_VERSION:
-                message = f"{self.path} has ledger version {version}; this audioclf knows up to {SCHEMA_VERSION}"
-                raise UserError(message, "update audioclf, or name another folder for the audio")
+            version = self._check_version()
             if version < SCHEMA_VERSION:
                 for statement in ";".join(_MIGRATIONS[version:]).split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._use_wal()
         self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
+
+    def _check_version(self, oldest: int = 0) -> int:
+        """The version of the file.
+
+        Raises:
+            UserError: another program's file, or another version's.
+        """
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version < 0 or (version == 0 and tables):
+            raise UserError(f"{self.path} is another program's SQLite file", "name another folder for the audio")
+        if version > SCHEMA_VERSION:
+            message = f"{self.path} has ledger version {version}; this audioclf knows up to {SCHEMA_VERSION}"
+            raise UserError(message, "update audioclf, or name another folder for the audio")
+        if version < oldest:
+            message = f"{self.path} has ledger version {version}; expected {SCHEMA_VERSION}"
+            raise UserError(message, "`python -m audioclf fetch` or import brings it up to date")
+        return version
 
     def _use_wal(self) -> None:
         """Switches to WAL; SQLite does not wait for other connections here, so we do."""
@@ -278,3 +299,18 @@ class Ledger:
                 sqlite3.SQLITE_FULL: "the disk is full; make room and run again: what is done stays done",
             }.get(primary or 0, "check that the file and its folder can be written")
             raise UserError(f"cannot use the ledger {self.path}: {error}", hint) from error
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing."""
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+    db = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        db.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        # A folder that cannot be written has no place for WAL's index; then nobody else writes there, either.
+        return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
+    return db

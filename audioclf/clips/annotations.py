@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from audioclf.clips.clip import Clip
 
@@ -36,19 +37,29 @@ class GivenAway:
 
 
 def given_away(clips: Iterable[Clip]) -> GivenAway:
-    """Looks for each clip's classes in its annotation: whole words, whatever their case, ``_`` and ``-`` as spaces."""
+    """Looks for each clip's classes in its annotation: all words of a name, in any order, case and English ending.
+
+    ``crying_baby`` stands in "the babies cried", ``dog`` not in "dogma".
+    """
     found: list[str] = []
     count = 0
     for clip in clips:
         count += 1
-        text = _words(clip.annotation)
-        named = next((label for label in clip.labels if _words(label) and _words(label) in text), None)
+        text = _stems(clip.annotation)
+        named = next((label for label in clip.labels if _stems(label) and _stems(label) <= text), None)
         if named is not None:
             found.append(f"class {named!r}: {clip.annotation[:80]}")
     return GivenAway(count, len(found), found[0] if found else "")
 
 
-def _words(text: str) -> str:
-    """Words in small letters between single spaces, e.g. ``" dog bark "``; empty where there is none."""
-    found = re.sub(r"[\W_]+", " ", text.casefold()).strip()
-    return f" {found} " if found else ""
+def _stems(text: str) -> frozenset[str]:
+    """The words of a text without case and endings; ``_`` and ``-`` are spaces."""
+    return frozenset(map(_stem, re.sub(r"[\W_]+", " ", text.casefold()).split()))
+
+
+@lru_cache(maxsize=65_536)
+def _stem(word: str) -> str:
+    """A word without plural, -ed and -ing: about the first step of M. F. Porter's "An algorithm for suffix stripping", 1980."""
+    stem = re.sub(r"(?<=\w{3})(?:ing|ed|es|s|e)$", "", word)
+    stem = re.sub(r"([^aeiou\W\d])\1$", r"\1", stem)  # clapp(ing) as clap
+    return re.sub(r"(?<=\w{2})y$", "i", stem)  # cry as cri(es)

@@ -228,6 +228,10 @@ def _source(row: Row, base: Path) -> tuple[str, str, str, str]:
     column = _source_column(row)
     text = need(row, column)
     if column == "path":
+        if is_url(text):
+            raise RowError(
+                column, f"{text!r} is a link; expected a file (data.columns.url=COLUMN names a column of links)"
+            )
         path = base / text
         if path == base or path.name == "..":
             raise RowError(column, f"{text!r} is no file name")

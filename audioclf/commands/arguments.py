@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from audioclf.files import exists
+
 OVERRIDE = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*=")
 
 
@@ -48,22 +50,32 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> float:
-    """A number of seconds > 0."""
-    value = float(text)
+    """A number of seconds > 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds > 0")
     return value
 
 
 def at_least_one(text: str) -> int:
-    """A whole number >= 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    """A whole number >= 1.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Inputs, and overrides of the model's settings: ``KEY=VALUE``, where no file is called so."""
-    overrides = [word for word in words if OVERRIDE.match(word) and not Path(word).exists()]
+    overrides = [word for word in words if OVERRIDE.match(word) and not exists(Path(word))]
     return [word for word in words if word not in overrides], overrides

@@ -9,7 +9,7 @@ from typing import Any
 
 from audioclf.commands.arguments import add_checkpoint
 from audioclf.console import console
-from audioclf.errors import EXIT_OK
+from audioclf.errors import EXIT_OK, UserError
 
 
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -36,9 +36,13 @@ def work(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         UserError: a checkpoint that cannot be used, no ONNX packages, or what comes out is not what PyTorch computes.
     """
     from audioclf.predict.export import export
+    from audioclf.predict.inputs import is_said
     from audioclf.predict.model import load
 
-    model = load(arguments.checkpoint, *arguments.overrides, *more, device="cpu")
+    overrides = [*arguments.overrides, *more]
+    for word in filter(is_said, overrides):
+        raise UserError(f"{word}: export reads no tables", "predict and embed take it")
+    model = load(arguments.checkpoint, *overrides, device="cpu")
     place = arguments.checkpoint
     beside = place / "model.onnx" if place.is_dir() else place.with_suffix(".onnx")
     for line in export(model, arguments.out or beside):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -17,6 +17,7 @@ from audioclf.config.section import CONTENT, NOT_IDENTITY, Launcher, Section
 from audioclf.config.training import LossConfig, OptimizerConfig, TrainerConfig
 from audioclf.config.work import DiagnoseConfig, FetchConfig, PathsConfig, SearchConfig
 from audioclf.errors import UserError, nearest, shown
+from audioclf.files import exists, is_dir, is_file
 
 SectionT = TypeVar("SectionT", bound=Section)
 PHRASES = {  # of pydantic's messages, in words of the command line
@@ -71,10 +72,15 @@ class Config(Section):
     def to_share(self) -> dict[str, Any]:
         """Its values as plain containers, without what may hold a password: what travels in checkpoints.
 
-        Weights are named by their whole path: a checkpoint is used from other folders than that of training.
+        Weights, the table of clips and the cache are named by their whole path: a checkpoint is used from other folders than
+        that of training.
         """
         content: dict[str, Any] = _with_whole_paths(self).model_dump()
         content["fetch"] |= {"proxy": None, "cookies": None}
+        for section, keys in (("data", ("csv", "audio_dir", "class_labels")), ("paths", ("cache",))):
+            for key in keys:
+                if content[section].get(key) is not None:
+                    content[section][key] = str(Path(content[section][key]).absolute())
         return content
 
 
@@ -85,7 +91,7 @@ def _with_whole_paths(section: SectionT) -> SectionT:
         value = getattr(section, name)
         if isinstance(value, Section):
             changed[name] = _with_whole_paths(value)
-        elif field.json_schema_extra == CONTENT and value is not None and _is(Path.exists, value):
+        elif field.json_schema_extra == CONTENT and value is not None and exists(Path(value)):
             changed[name] = str(Path(value).absolute())
     return section.model_copy(update=changed)
 
@@ -153,7 +159,7 @@ def check_paths(config: Config) -> None:
         UserError: naming the key, the path and what was expected there.
     """
     data = config.data
-    if isinstance(data, EscData | FolderData) and not _is(Path.is_dir, data.root):
+    if isinstance(data, EscData | FolderData) and not is_dir(Path(data.root)):
         wanted = (
             "a folder with audio/ and meta.csv" if isinstance(data, EscData) else "a folder with one folder per class"
         )
@@ -162,37 +168,29 @@ def check_paths(config: Config) -> None:
             f"python train.py data={data.name} data.root=DIR",
         )
     if isinstance(data, CsvData | LinksData):
-        if _is(Path.is_dir, data.csv):
+        if is_dir(Path(data.csv)):
             raise UserError(
                 f"data.csv={data.csv}: a folder; expected a table of clips",
                 "a folder for each class is read by: python train.py data=folder data.root=DIR",
             )
-        if not _is(Path.is_file, data.csv):
+        if not is_file(Path(data.csv)):
             raise UserError(
                 f"data.csv={data.csv}: no such file; expected a table of clips",
                 f"python train.py data={data.name} data.csv=FILE",
             )
-    if isinstance(data, LinksData) and data.class_labels is not None and not _is(Path.is_file, data.class_labels):
+    if isinstance(data, LinksData) and data.class_labels is not None and not is_file(Path(data.class_labels)):
         raise UserError(
             f"data.class_labels={data.class_labels}: no such file; expected AudioSet's class_labels_indices.csv"
         )
-    if isinstance(data, CsvData | LinksData) and data.audio_dir is not None and not _is(Path.is_dir, data.audio_dir):
+    if isinstance(data, CsvData | LinksData) and data.audio_dir is not None and not is_dir(Path(data.audio_dir)):
         raise UserError(
             f"data.audio_dir={data.audio_dir}: no such folder; expected the one that the table's paths start from"
         )
     weights = getattr(config.features, "weights", None)
-    if weights is not None and not weights.startswith(("https://", "http://")) and not _is(Path.is_file, weights):
+    if weights is not None and not weights.startswith(("https://", "http://")) and not is_file(Path(weights)):
         raise UserError(
             f"features.weights={weights}: no such file; expected the weights of features={config.features.name}"
         )
-
-
-def _is(test: Callable[[Path], bool], path: str) -> bool:
-    """``Path.is_dir`` or ``Path.is_file``; no also where the name is too long or may not be looked at."""
-    try:
-        return test(Path(path))
-    except (OSError, ValueError):
-        return False
 
 
 def explain(fault: Mapping[str, Any], raw: Mapping[str, Any], typed: Mapping[str, str]) -> tuple[str, str | None]:

@@ -63,8 +63,8 @@ def _store(root: Path, config: FeaturesConfig, front_end: FrontEnd) -> FeatureSt
     return FeatureStore(root, settings, front_end.output_shape, config.storage)
 
 
-Sound = MelConfig | YamnetConfig | TorchaudioBundleConfig | TransformersConfig
-SOUND: dict[str, type[Sound]] = {
+AudioConfig = MelConfig | YamnetConfig | TorchaudioBundleConfig | TransformersConfig
+AUDIO: dict[str, type[AudioConfig]] = {
     "mel+text": MelConfig,
     "yamnet+text": YamnetConfig,
     "torchaudio_bundle+text": TorchaudioBundleConfig,
@@ -73,10 +73,10 @@ SOUND: dict[str, type[Sound]] = {
 """The audio's part of features of audio and text."""
 
 
-def parts(config: AudioTextConfig) -> tuple[Sound, TextConfig]:
+def parts(config: AudioTextConfig) -> tuple[AudioConfig, TextConfig]:
     """The two front-ends that features of audio and text are made by, as if each were alone."""
     content = config.model_dump(exclude={"name", "text"})
     return (
-        SOUND[config.name].model_validate({"name": config.name.partition("+")[0], **content}),
+        AUDIO[config.name].model_validate({"name": config.name.partition("+")[0], **content}),
         TextConfig(name="text", text=config.text, normalisation=config.normalisation, storage=config.storage),
     )

@@ -9,8 +9,8 @@ import torch
 
 from audioclf.config import Axes, FeaturesConfig, WaveformConfig
 
-MIN_RATIO = 1e-4  # of the mean deviation: what varies less than this is left unscaled instead of blown up
-RESOLUTION = 1e-6  # of a mean: what varies less than this varies by rounding (float32: 6e-8 a step)
+MIN_RATIO = 3e-3  # of the median deviation: what varies less counts as constant
+RESOLUTION = 1e-6  # of a mean: what varies less varies by rounding (float32: 6e-8 a step)
 
 
 def finest(features: FeaturesConfig) -> str:
@@ -71,17 +71,21 @@ class Standardise(torch.nn.Module):
             mean = mean + delta * n / total
             m2 = m2 + part_m2 + delta**2 * count * n / total
             count = total
-        std = scales((m2 / count).sqrt(), mean)
+        std = (m2 / count).sqrt()
+        layered = kind == "per_band" and axes[0] == "layer"  # each of which has its own unit
+        std = torch.stack([scales(*each) for each in zip(std, mean, strict=True)]) if layered else scales(std, mean)
         return cls(mean.float().reshape(size), std.float().reshape(size))
 
 
 def scales(std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """Standard deviations to divide by: 1 where a band is all but constant, measured against the others and its mean.
+    """Standard deviations to divide by: the band's own, and for one that is all but constant the median band's.
 
-    Features have units of their own (dB, powers, whatever an encoder gives), so no fixed floor would do.
+    Such a band then stays about constant, where its own would have blown it up. Features have units of their own (dB,
+    powers, whatever an encoder gives), so no fixed floor would do. Where nothing varies at all it is 1.
     """
-    floor = torch.maximum(MIN_RATIO * std.mean(), RESOLUTION * mean.abs())
-    return torch.where(std <= floor, torch.ones_like(std), std)
+    varying = std > RESOLUTION * mean.abs()
+    usual = std[varying].quantile(0.5) if varying.any() else torch.ones_like(std).max()
+    return torch.where(varying & (std > MIN_RATIO * usual), std, usual)
 
 
 def _size(kind: str, shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:

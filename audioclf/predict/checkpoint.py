@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import operator
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import torch
+from pydantic import BaseModel
 
-from audioclf.config import FeaturesConfig, parse_config
+from audioclf.config import Config, FeaturesConfig, parse_config
 from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.frontend import FrontEnd
+from audioclf.files import exists, is_file
 from audioclf.predict.inputs import KEYS
 from audioclf.predict.sounds import fitted
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import LAYOUT, ClassifierModule
-from audioclf.weights import contents, digest, is_url, places, weights_folder
+from audioclf.weights import contents, digest, is_at_hand, is_url, places, weights_folder
 
+OLDER: dict[str, Any] = {"front_end_version": "", "weights": {}}  # of checkpoints that say nothing of it
+SHA256 = "sha256:"
+SHA256_HEX = re.compile(rf"{SHA256}[0-9a-f]{{64}}")
+SectionT = TypeVar("SectionT", bound=BaseModel)
 TRAIN_AGAIN = "train again: the run's command with retrain=true"
 
 
@@ -32,9 +37,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if path.is_file():
+    if is_file(path):
         return path
-    if not path.exists():
+    if not exists(path):
         raise UserError(f"{path}: no such file or folder; expected a run's folder or its checkpoints/model.ckpt")
     checkpoint = RunFolder(path).model_checkpoint
     if checkpoint.is_file():
@@ -58,9 +63,11 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
     path = find_checkpoint(path)
     checkpoint = _read(path)
     parameters = _parameters(path, checkpoint)
-    config = _parsed(path, checkpoint, parameters["config"])
-    config = _moved(config, [*_found_again(path, config, parameters["weights"]), *overrides])
-    front_end = build_front_end(parse_config(config).features)
+    config = _moved(
+        _found_again(path, _parsed(path, checkpoint, parameters["config"]), parameters["weights"]), overrides
+    )
+    _check_weights(path, config.features, parameters["weights"], overrides)
+    front_end = build_front_end(config.features)
     if list(front_end.output_shape) != parameters["feature_shape"]:
         raise _damaged(
             path, f"features of shape {shown(parameters['feature_shape'])}, {front_end.output_shape} expected"
@@ -68,20 +75,19 @@ def open_checkpoint(path: Path, overrides: Sequence[str] = ()) -> tuple[Classifi
     trained_on = parameters["front_end_version"]
     if trained_on and trained_on != front_end.version:
         raise UserError(
-            f"{path}: trained on features of {config['features']['name']} version {shown(trained_on)}; "
+            f"{path}: trained on features of {config.features.name} version {shown(trained_on)}; "
             f"this audioclf makes version {front_end.version}",
             f"the weights that it was trained with, or audioclf {_writer(checkpoint)}; else {TRAIN_AGAIN}",
         )
-    _check_weights(path, parse_config(config).features, parameters["weights"])
     encoder = parameters.get("encoder")
-    if config["model"]["name"] == "finetune" and not isinstance(encoder, dict):
+    if config.model.name == "finetune" and not isinstance(encoder, dict):
         raise _damaged(path, "the architecture of its encoder is gone")
     known = {"front_end_version": trained_on, "weights": parameters["weights"]}
     try:
         with torch.inference_mode():  # what weights it has, the front-end reads now, and not at the first clip
             front_end.of_clips(fitted(front_end, torch.zeros(1))[None], [""])
         module = ClassifierModule(
-            config, parameters["classes"], parameters["feature_shape"], None, encoder=encoder, **known
+            config.model_dump(), parameters["classes"], parameters["feature_shape"], None, encoder=encoder, **known
         )
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
@@ -137,7 +143,7 @@ def _parameters(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: a checkpoint of {found}; this audioclf reads layout {LAYOUT}",
             f"update audioclf: {_writer(checkpoint)} wrote it" if newer else TRAIN_AGAIN,
         )
-    parameters = {"front_end_version": "", "weights": {}} | parameters
+    parameters = OLDER | parameters
     classes, shape = parameters.get("classes"), parameters.get("feature_shape")
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise _damaged(path, "no label map")
@@ -148,13 +154,16 @@ def _parameters(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {"config": dict, "front_end_version": str, "weights": dict}
     if not all(isinstance(parameters.get(name), kind) for name, kind in kinds.items()):
         raise _damaged(path, "no configuration")
+    for content in parameters["weights"].values():
+        if not isinstance(content, str) or (content.startswith(SHA256) and not SHA256_HEX.fullmatch(content)):
+            raise _damaged(path, f"weights named {content}")
     return parameters
 
 
-def _parsed(path: Path, checkpoint: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _parsed(path: Path, checkpoint: Mapping[str, Any], config: dict[str, Any]) -> Config:
     """The configuration, as this audioclf reads it."""
     try:
-        return parse_config(config).model_dump()
+        return parse_config(config)
     except UserError as error:
         first = error.message.splitlines()[0]
         raise UserError(
@@ -163,10 +172,9 @@ def _parsed(path: Path, checkpoint: Mapping[str, Any], config: dict[str, Any]) -
         ) from None
 
 
-def _moved(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _moved(config: Config, overrides: Sequence[str]) -> Config:
     """The configuration with other places of the front-end's weights."""
-    config = copy.deepcopy(config)
-    known = [f"features.{key}" for key in places(parse_config(config).features)]
+    known = [f"features.{key}" for key in places(config.features)]
     for word in overrides:
         key, _, value = word.partition("=")
         if key not in known:
@@ -175,30 +183,53 @@ def _moved(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
                 f"expected one of {', '.join([*known, *KEYS])}",
                 "what it was trained with stands in the checkpoint",
             )
-        *sections, leaf = key.split(".")
-        functools.reduce(operator.getitem, sections, config)[leaf] = value
+        config = _placed(config, key, value)
     return config
 
 
-def _found_again(path: Path, config: dict[str, Any], trained_with: Mapping[str, str]) -> list[str]:
-    """Overrides for weights that are gone from where they lay: beside the checkpoint or in the weights folder."""
-    overrides = []
-    for key, place in places(parse_config(config).features).items():
-        content = str(trained_with.get(key, ""))
-        if place is None or is_url(place) or Path(place).exists() or not content.startswith("sha256:"):
+def _placed(section: SectionT, key: str, value: str) -> SectionT:
+    """A section with another value at a dotted key."""
+    name, _, below = key.partition(".")
+    return section.model_copy(update={name: _placed(getattr(section, name), below, value) if below else value})
+
+
+def _found_again(path: Path, config: Config, trained_with: Mapping[str, str]) -> Config:
+    """The configuration with weights that are gone from where they lay: beside the checkpoint or in the weights folder."""
+    for key, place in places(config.features).items():
+        content = trained_with.get(key, "")
+        if place is None or not content.startswith(SHA256):
             continue
-        sha256 = content.removeprefix("sha256:")
-        beside = path.parent / Path(place).name
-        candidates = [beside, *sorted(weights_folder().glob(f"{sha256[:16]}-*"))]
-        overrides += [f"features.{key}={file}" for file in candidates if file.exists() and digest(file) == sha256][:1]
-    return overrides
+        sha256 = content.removeprefix(SHA256)
+        if is_at_hand(place, sha256) or exists(Path(place)):
+            continue
+        candidates = sorted(weights_folder().glob(f"{sha256[:16]}-*"))
+        name = Path(urlsplit(place).path if is_url(place) else place).name
+        if name not in ("", ".."):
+            candidates.insert(0, path.parent / name)
+        found = [file for file in candidates if exists(file) and digest(file) == sha256]
+        if found:
+            config = _placed(config, f"features.{key}", str(found[0]))
+    return config
 
 
-def _check_weights(path: Path, features: FeaturesConfig, trained_with: Mapping[str, str]) -> None:
-    """Refuses other weights than those of training; a name on a hub and a copy of it cannot be compared."""
+def _check_weights(
+    path: Path, features: FeaturesConfig, trained_with: Mapping[str, str], overrides: Sequence[str]
+) -> None:
+    """Refuses other weights than those of training, and to ask an address that only the checkpoint names.
+
+    A name on a hub and a copy of it cannot be compared.
+    """
+    address, sha256 = getattr(features, "weights", None), getattr(features, "sha256", None)
+    usual = getattr(type(features).model_fields.get("weights"), "default", None)
+    said = any(word.startswith("features.weights=") for word in overrides)
+    if address and is_url(address) and address != usual and not said and not is_at_hand(address, sha256):
+        raise UserError(
+            f"{path}: weights of its front-end are not here, and a checkpoint does not decide what is downloaded",
+            f"if you trust it: features.weights={shown(address)}",
+        )
     for key, content in contents(features).items():
         before = trained_with.get(key, content)
-        if before != content and all(str(word).startswith("sha256:") for word in (before, content)):
+        if before != content and all(word.startswith(SHA256) for word in (before, content)):
             raise UserError(
                 f"{path}: trained with other weights than features.{key}={places(features)[key]} ({content})",
                 f"name those with {shown(before)}: features.{key}=PATH",

@@ -46,7 +46,7 @@ class Deployed(nn.Module):
 
 
 class Unlike(Exception):
-    """onnxruntime computes something else than PyTorch, or nothing at all."""
+    """onnxruntime computes something else than PyTorch."""
 
 
 def export(model: Model, out: Path) -> list[str]:
@@ -66,19 +66,24 @@ def export(model: Model, out: Path) -> list[str]:
         if find_spec(name) is None:
             raise UserError(f"export: {name} is not installed", "pip install 'audioclf[export]'")
     lines: list[str] = []
-    try:
-        if model.front_end.outside:
-            raise Unlike(model.front_end.outside)
-        content, worst = _checked(model, inside=True)
-        takes = f"waveforms [B, {_samples(model)}] at {model.front_end.sample_rate} Hz"
-    except Exception as error:  # whatever the exporter says of code that it cannot follow
+    outside = model.front_end.outside
+    if not outside:
+        try:
+            content, worst = _checked(model, inside=True)
+            takes = f"waveforms [B, {_samples(model)}] at {model.front_end.sample_rate} Hz"
+        except Exception as error:  # whatever the exporter says of code that it cannot follow
+            outside = _first_line(error)
+    if outside:
         name = model.module.config.features.name
-        lines.append(f"the front-end {name} cannot go inside ({_first_line(error)}): the model takes its features")
+        lines.append(
+            f"the front-end {name} cannot go inside ({outside}): the model takes its features, "
+            "as `embed --layer features` gives them (flattened)"
+        )
         try:
             content, worst = _checked(model, inside=False)
-        except Exception as second:
+        except Exception as error:
             hint = "python -m audioclf predict uses the model as it is"
-            raise UserError(f"{out}: cannot be exported: {_first_line(second)}", hint) from second
+            raise UserError(f"{out}: cannot be exported: {_first_line(error)}", hint) from error
         takes = f"features [B, {', '.join(map(str, model.front_end.output_shape))}]"
     try:
         with replacing(out) as file:
@@ -168,8 +173,10 @@ def _inputs(model: Model, inside: bool, size: int) -> Iterator[torch.Tensor]:
     random = torch.Generator().manual_seed(size)
     if not inside:
         noise = torch.randn((size, *model.front_end.output_shape), generator=random)
-        standardise = model.module.standardise
-        yield from (noise * standardise.std + standardise.mean, noise, torch.zeros_like(noise))
+        standardise = (
+            model.module.standardise
+        )  # what features may be: in dimensions that never vary, other noise is absurd
+        yield from (noise * spread * standardise.std + standardise.mean for spread in (1, 3, 0))
         return
     noise = torch.randn((size, _samples(model)), generator=random)
     tone = 0.5 * torch.sin(torch.arange(noise.shape[1]) * (2 * math.pi * 440 / model.front_end.sample_rate))

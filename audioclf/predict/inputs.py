@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from audioclf.clips.rows import BadRow
 from audioclf.clips.table import UNLABELLED, header_of
 from audioclf.config import Columns, Config, CsvData, LinksData
 from audioclf.errors import UserError, nearest, shown
+from audioclf.files import is_dir, is_file
 
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
-KEYS = ("data.audio_dir", "data.columns.COLUMN", "paths.cache")
+AUDIO_DIR, CACHE, COLUMNS = "data.audio_dir", "paths.cache", "data.columns."
+KEYS = (AUDIO_DIR, f"{COLUMNS}COLUMN", CACHE)
 """What may be said anew of a trained model's tables."""
-
-_SAID = re.compile(r"(data\.audio_dir|data\.columns\.\w*|paths\.cache)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,12 @@ class Tables:
     Attributes:
         data: the run's ``data`` section where it was a table, else that of any.
         cache: where audio that is linked to was fetched.
-        audio_dir: what relative paths start from; None: of the run's own table as in training, of others their folder.
-        columns: our name → the tables', beyond those of training, which hold where a table has them.
+        said: key → value of what is otherwise than in training, those of :data:`KEYS`; None: as audioclf would have it.
     """
 
     data: CsvData | LinksData
     cache: Path
-    audio_dir: Path | None = None
-    columns: dict[str, str] = field(default_factory=dict)
+    said: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, overrides: Sequence[str]) -> Tables:
@@ -65,24 +63,24 @@ class Tables:
         data = config.data
         if not isinstance(data, CsvData | LinksData):
             data = CsvData.model_validate({"name": "csv", "csv": ""})
-        tables = cls(data, Path(config.paths.cache))
+        said: dict[str, str | None] = {}
         for word in overrides:
             key, _, value = word.partition("=")
-            ours = key.rpartition(".")[2]
-            if key == "data.audio_dir":
-                tables = replace(tables, audio_dir=_folder(key, value))
-            elif key == "paths.cache":
-                tables = replace(tables, cache=_folder(key, value))
-            elif ours in Columns.model_fields:
-                tables.columns[ours] = value
-            else:
+            value = re.sub(r"""^(['"])(.*)\1$""", r"\2", value, flags=re.DOTALL)  # Hydra's quotes
+            column = key.removeprefix(COLUMNS)
+            if column != key and column not in Columns.model_fields:
                 known = list(Columns.model_fields)
-                guess = nearest(ours, known)
+                guess = nearest(column, known)
                 raise UserError(
                     f"{shown(word)}: no such column; expected one of {', '.join(known)}",
-                    f"did you mean data.columns.{guess}?" if guess else None,
+                    f"did you mean {COLUMNS}{guess}?" if guess else None,
                 )
-        return tables
+            said[key] = None if value == "null" else value
+        for key, what in ((AUDIO_DIR, "what a table's paths start from"), (CACHE, "where audio was fetched")):
+            folder = said.get(key)
+            if folder is not None and not is_dir(Path(folder)):
+                raise UserError(f"{key}={shown(folder)}: no such folder; expected {what}")
+        return cls(data, Path(said.get(CACHE) or config.paths.cache), said)
 
     def read(self, table: Path) -> tuple[list[Clip], list[BadRow]]:
         """The clips of a table, :data:`UNLABELLED` where it says no class, and its bad rows.
@@ -90,30 +88,31 @@ class Tables:
         Raises:
             UserError: a table that cannot be read, or lacks a column.
         """
-        own, columns = _same(table, self.data.csv), self.data.columns.given()
+        columns: dict[str, str | None] = dict(self.data.columns.given())
         changes: dict[str, object] = {"csv": str(table)}
-        if not own:
+        if not _same(table, self.data.csv):
             if columns:
                 header = header_of(table)
-                columns = {ours: theirs for ours, theirs in columns.items() if theirs.lower().strip() in header}
-            changes["audio_dir"] = None
-            if isinstance(self.data, LinksData):
-                changes["format"] = "auto"
-                if self.data.class_labels is not None and not Path(self.data.class_labels).is_file():
-                    changes["class_labels"] = None
-        if self.audio_dir is not None:
-            changes["audio_dir"] = str(self.audio_dir)
-        changes["columns"] = Columns.model_validate(columns | self.columns)
-        clips, bad, _ = read_csv(self.data.model_copy(update=changes), needs_label=False)
+                columns = {ours: theirs for ours, theirs in columns.items() if str(theirs).lower().strip() in header}
+            changes |= {"audio_dir": None, "format": "auto"}
+            labels = getattr(self.data, "class_labels", None)
+            changes["class_labels"] = labels if labels and is_file(Path(labels)) else None
+        if AUDIO_DIR in self.said:
+            changes["audio_dir"] = self.said[AUDIO_DIR]
+        columns |= {key.removeprefix(COLUMNS): value for key, value in self.said.items() if key.startswith(COLUMNS)}
+        changes["columns"] = Columns.model_validate(columns)
+        known = {key: value for key, value in changes.items() if key in type(self.data).model_fields}
+        clips, bad, _ = read_csv(self.data.model_copy(update=known), needs_label=False)
         return clips, bad
 
 
 def is_said(override: str) -> bool:
     """Whether an override is of how tables are read, one of :data:`KEYS`."""
-    return _SAID.fullmatch(override) is not None
+    key = override.partition("=")[0]
+    return key in (AUDIO_DIR, CACHE) or key.startswith(COLUMNS)
 
 
-def find_clips(names: Iterable[str | Path], tables: Tables) -> list[Clip | Refused]:
+def find_clips(names: Iterable[str | Path], tables: Tables, *, reads_text: bool = False) -> list[Clip | Refused]:
     """The clips that files, folders (with those below them) and tables hold, in the order in which they are named.
 
     A file that is not there is a clip, too: what is wrong with it is said in its place.
@@ -121,23 +120,29 @@ def find_clips(names: Iterable[str | Path], tables: Tables) -> list[Clip | Refus
     Args:
         names: a table ends in .csv, .tsv or .parquet; it needs no labels.
         tables: how those are read.
+        reads_text: whether clips of tables need annotations.
 
     Returns:
         Clips, without labels where none are known; behind a table's clips its bad rows; folders without audio.
 
     Raises:
-        UserError: a table that cannot be read.
+        UserError: a table that cannot be read, or has no annotations where they are needed.
     """
     found: list[Clip | Refused] = []
     for name in names:
         path = Path(name)
         if path.suffix.lower() in TABLES:
             clips, bad = tables.read(path)
+            if reads_text and clips and not any(clip.annotation for clip in clips):
+                raise UserError(
+                    f"{path}: no annotations; the model reads them: expected a text for each clip",
+                    f"{COLUMNS}annotation=COLUMN says where they are",
+                )
             found += [replace(clip, labels=()) if clip.labels == (UNLABELLED,) else clip for clip in clips]
             found += [Refused(of_file(path), f"bad_row: {row}") for row in bad]
             if not clips and not bad:
                 found.append(Refused(of_file(path), "empty: a table without rows"))
-        elif path.is_dir():
+        elif is_dir(path):
             files = list_folder(path)
             found += map(of_file, files)
             if not files:
@@ -151,12 +156,6 @@ def of_file(path: Path, name: str = "") -> Clip:
     """A whole file as a clip, named as the person named it."""
     name = name or str(path)
     return Clip(id=name, source=name, start=0.0, end=None, labels=(), group=name)
-
-
-def _folder(key: str, value: str) -> Path:
-    if not Path(value).is_dir():
-        raise UserError(f"{key}={shown(value)}: no such folder")
-    return Path(value)
 
 
 def _same(table: Path, other: str) -> bool:

@@ -156,20 +156,28 @@ class Model:
         return list(self.predictions(self.listener(timeline, hop).sounds(self.clips(names)), top))
 
     def clips(self, names: Names) -> list[Clip | Refused]:
-        """The clips that files, folders and tables hold, and what can be none: see :func:`find_clips`."""
+        """The clips that files, folders and tables hold, and what can be none: see :func:`find_clips`.
+
+        Raises:
+            UserError: a table that cannot be read, or has no annotations for a model that reads them.
+        """
         several: Iterable[str | PathLike[str]] = [names] if isinstance(names, str | PathLike) else names
-        return find_clips((name if isinstance(name, str) else Path(name) for name in several), self.tables)
+        given = list(several)
+        if not all(isinstance(name, str | PathLike) for name in given):
+            raise UserError("expected names of files, folders or tables, not sounds", "save them as WAV first")
+        named = [name if isinstance(name, str) else Path(name) for name in given]
+        return find_clips(named, self.tables, reads_text=self.front_end.reads_text)
 
     def listener(
         self, timeline: bool = False, hop: float | None = None, picture: Callable[[Pcm], Any] | None = None
     ) -> Listener:
         """What hears clips for this model; ``picture`` makes one of each clip's samples."""
-        return Listener(self.front_end, timeline=timeline, hop_s=hop, picture=picture, cache=self.tables.cache)
+        return Listener(self.front_end, self.tables.cache, timeline=timeline, hop_s=hop, picture=picture)
 
     def predictions(self, sounds: Iterable[Sound], top: int = 1) -> Iterator[Prediction]:
         """The classes of sounds, as they come: a batch at a time is in memory."""
-        if top < 1:
-            raise UserError(f"top={top}: expected a whole number of at least 1")
+        if not isinstance(top, int) or top < 1:
+            raise UserError(f"top={top!r}: expected a whole number of at least 1")
         for sound, logits in self._answered(sounds, self.module):
             if logits is None:
                 yield Prediction(*_said(sound), (), None)
@@ -214,7 +222,13 @@ class Model:
         return export(self, Path(out))
 
     def embeddings(self, sounds: Iterable[Sound], layer: Layer = "model") -> Iterator[Embedding]:
-        """Sounds as vectors, as they come."""
+        """Sounds as vectors, as they come.
+
+        Raises:
+            UserError: no such layer.
+        """
+        if layer not in ("model", "features"):
+            raise UserError(f"layer={layer!r}: expected 'model' or 'features'")
         for sound, vector in self._answered(sounds, self._embed if layer == "model" else torch.nn.Identity()):
             if vector is not None and not np.isfinite(vector).all():
                 yield Embedding(*_said(sound, NOT_FINITE), None)

@@ -22,6 +22,7 @@ POINTS = 8_000  # what a browser turns round without stuttering; of more, evenly
 PIXELS = 64  # of a thumbnail, each way: with POINTS of them the sprite stays within the 8,192 that browsers take
 RANGE_DB = 80.0  # below a clip's loudest moment all is black
 CONFIG = "projector_config.pbtxt"
+SUFFIX = ".projector"  # of its events file
 
 Thumbnail = npt.NDArray[np.uint8]
 """``[PIXELS, PIXELS, 3]``."""
@@ -81,8 +82,8 @@ class Projector:
         rows, vectors, pictures = zip(*self._rows, strict=True)
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with SummaryWriter(str(self.folder)) as writer:
+            self._clean()
+            with SummaryWriter(str(self.folder), filename_suffix=SUFFIX) as writer:
                 writer.add_embedding(
                     torch.from_numpy(np.stack(vectors)),
                     metadata=list(rows),
@@ -94,6 +95,13 @@ class Projector:
             raise cannot_write(f"in {self.folder}", error) from error
         some = "" if self._step == 1 else f" of {self._seen}"
         return f"{len(rows)}{some} points: tensorboard --logdir {self.folder}, then Projector"
+
+    def _clean(self) -> None:
+        """Removes what an earlier projector wrote here, and nothing else."""
+        (self.folder / CONFIG).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "00000", ignore_errors=True)  # of step 0
+        for events in self.folder.glob(f"*{SUFFIX}"):
+            events.unlink()
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from audioclf.audio.decode import (
     probe_duration,
 )
 from audioclf.audio.importer import cores
-from audioclf.audio.ledger import Ledger, LedgerRow, State
+from audioclf.audio.ledger import LEDGER, Ledger, LedgerRow, State
 from audioclf.audio.match import LocalPiece
 from audioclf.audio.store import CANONICAL_RATE, LENGTH_TOLERANCE_S, AudioStore, Pcm, state_of, to_pcm
 from audioclf.audio.stream import stream
@@ -40,11 +40,15 @@ from audioclf.errors import UserError
 from audioclf.features.extract import as_waveform
 from audioclf.features.frontend import FrontEnd
 from audioclf.features.text import Annotations
+from audioclf.fetch.status import look_up
+from audioclf.files import is_file
 from audioclf.predict.inputs import Refused
 
 LONG_S = 600.0  # a whole file longer than this is a timeline: of its middle alone nobody wants to know
 HEAVY_S = 60.0  # longer clips are decoded one at a time, so that memory does not grow with the number of cores
 AHEAD = 2  # clips waiting for each worker
+MIN_HOP_S = 0.01  # a hundred windows a second
+CROPPED = "only the middle counts"
 NOT_FETCHED = "not fetched: `python -m audioclf fetch` brings what a table links to"
 
 
@@ -92,39 +96,46 @@ class Listener:
 
     Args:
         front_end: whose waveforms they are.
-        timeline: every recording in windows; else, without a hop, only whole files longer than :data:`LONG_S`.
-        hop_s: from one window's start to the next one's, in s; None: a window's length.
-        picture: called with a sound's 16-bit samples at ``CANONICAL_RATE``.
         cache: where the audio of links was fetched.
+        timeline: every recording in windows; else, without a hop, only whole files longer than :data:`LONG_S`.
+        hop_s: from one window's start to the next one's, in s, at least :data:`MIN_HOP_S`; None: a window's length.
+        picture: called with a sound's 16-bit samples at ``CANONICAL_RATE``.
 
     Raises:
-        UserError: ``hop_s`` is no length.
+        UserError: ``hop_s`` is no such length.
     """
 
     def __init__(
         self,
         front_end: FrontEnd,
+        cache: Path,
         *,
         timeline: bool = False,
         hop_s: float | None = None,
         picture: Callable[[Pcm], Any] | None = None,
-        cache: Path = Path("cache"),
     ) -> None:
         self.front_end, self.timeline, self.picture = front_end, timeline or hop_s is not None, picture
         self.cache, self.store = cache, AudioStore(cache / "audio")
         self.window_s = window_s(front_end)
         self.hop_s = self.window_s if hop_s is None else hop_s
-        if not 0 < self.hop_s < math.inf:
-            raise UserError(f"hop={hop_s}: expected seconds > 0")
+        if not MIN_HOP_S <= self.hop_s < math.inf:
+            raise UserError(f"hop={hop_s}: expected at least {MIN_HOP_S:g} s", f"hop={self.window_s:.3g} is a window")
         self._heavy = Lock()
 
     def sounds(self, inputs: Iterable[Clip | Refused]) -> Iterator[Sound]:
-        """The inputs' sounds; what fails is one as well."""
+        """The inputs' sounds; what fails is one as well.
+
+        Raises:
+            UserError: there are links, and the ledger of what was fetched cannot be read.
+        """
+        inputs = list(inputs)
+        rows = self._rows([given for given in inputs if isinstance(given, Clip) and is_url(given.source)])
         workers = cores()
         waiting: deque[tuple[Asked, Future[Sound | None]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="listen")
         try:
-            for asked in self._asked(inputs):
+            for given in inputs:
+                asked = self._asked(given, rows)
                 waiting.append((asked, pool.submit(self._whole, asked)))
                 if len(waiting) > AHEAD * workers:
                     yield from self._next(waiting)
@@ -133,33 +144,26 @@ class Listener:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _asked(self, inputs: Iterable[Clip | Refused]) -> Iterator[Asked]:
-        """Where each input's audio lies; links are looked up in the ledger of what was fetched."""
-        path = self.cache / "ledger.sqlite"
-        ledger: Ledger | None = None
-        try:
-            for given in inputs:
-                if isinstance(given, Refused):
-                    yield Asked(given.clip, refused=given.reason)
-                elif not is_url(given.source):
-                    yield Asked(given, LocalPiece(Path(given.source), given.start, given.end))
-                else:
-                    if ledger is None and path.is_file():
-                        ledger = Ledger(path)
-                    row = ledger.get_many([given.audio_key]).get(given.audio_key) if ledger else None
-                    yield self._fetched(given, row)
-        finally:
-            if ledger is not None:
-                ledger.close()
+    def _rows(self, links: Sequence[Clip]) -> dict[Clip, LedgerRow | None]:
+        """What the ledger says of each link; nothing where its audio is gone."""
+        path = self.cache / LEDGER
+        if not links or not is_file(path):
+            return {}
+        with Ledger(path, read_only=True) as ledger:
+            return dict(look_up(links, self.store, ledger))
 
-    def _fetched(self, clip: Clip, row: LedgerRow | None) -> Asked:
-        """Of a link: its FLAC, which holds the clip and nothing else."""
-        path = self.store.path(clip)
-        if row is not None and row.state is State.FAILED:
-            return Asked(clip, refused=f"{row.failure}: {row.message}")
-        if row is None or not path.exists():
-            return Asked(clip, refused=f"{NOT_FETCHED} ({clip.source} is not in {self.cache})")
-        return Asked(clip, LocalPiece(path, 0.0, None), row)
+    def _asked(self, given: Clip | Refused, rows: Mapping[Clip, LedgerRow | None]) -> Asked:
+        """Where an input's audio lies; that of a link in its FLAC, which holds the clip and nothing else."""
+        if isinstance(given, Refused):
+            return Asked(given.clip, refused=given.reason)
+        if not is_url(given.source):
+            return Asked(given, LocalPiece(Path(given.source), given.start, given.end))
+        row = rows.get(given)
+        if row is None:
+            return Asked(given, refused=f"{NOT_FETCHED} ({given.source} is not in {self.cache})")
+        if row.state is State.FAILED:
+            return Asked(given, refused=f"{row.failure}: {row.message}")
+        return Asked(given, LocalPiece(self.store.path(given), 0.0, None), row)
 
     def _next(self, waiting: deque[tuple[Asked, Future[Sound | None]]]) -> Iterator[Sound]:
         asked, future = waiting.popleft()
@@ -201,7 +205,9 @@ class Listener:
         if not state.usable:
             return Sound(clip, start_s, end_s, state, "; ".join(filter(None, ["all samples are equal", reason])))
         if decoded.duration_s > self.window_s + LENGTH_TOLERANCE_S:
-            reason = "; ".join(filter(None, [reason, f"only its middle {self.window_s:.3g} s count"]))
+            reason = "; ".join(filter(None, [reason, f"{CROPPED}, {self.window_s:.3g} s"]))
+        if self.front_end.reads_text and not clip.annotation:
+            reason = "; ".join(filter(None, [reason, "no annotation: read as an empty text"]))
         waveform = fitted(self.front_end, as_waveform(pcm, self.front_end.sample_rate)).clone()
         return Sound(clip, start_s, end_s, state, reason, waveform, self.picture(pcm) if self.picture else None)
 
@@ -231,9 +237,9 @@ class Listener:
         if broken is not None:
             yield replace(broken, start=max(before_s + cutter.end_s, clip.start))
         elif not found:
-            yield _failed(
-                clip, Failure.OUT_OF_RANGE, f"{clip.source}: nothing at {clip.start:g} s of {cutter.end_s:.3f} s"
-            )
+            short = clip.start < before_s + cutter.end_s
+            failure = Failure.TOO_SHORT if short else Failure.OUT_OF_RANGE
+            yield _failed(clip, failure, f"{clip.source}: {cutter.end_s:.3f} s, asked for from {piece.start_s:g} s on")
 
     def _window(self, clip: Clip, start_s: float, samples: Samples) -> Sound:
         peak = float(np.abs(samples).max())

@@ -18,6 +18,7 @@ from audioclf.console import ProgressBar, progress_bar, stderr
 from audioclf.errors import UserError
 from audioclf.files import cannot_write, replacing
 from audioclf.predict.model import Answer, Prediction
+from audioclf.predict.sounds import CROPPED
 
 COLUMNS = ("clip", "file", "start", "end", "rank", "class", "score", "predicted", "status", "reason")
 
@@ -102,27 +103,37 @@ class Tally:
 
     def __init__(self, bar: ProgressBar) -> None:
         self.counts = Counter[str]()
-        self._bar, self._before, self._first = bar, "", ""
-        self._heard: dict[str, bool] = {}  # whether anything of a clip was of use
+        self._bar, self._first = bar, ""
+        self._clip: tuple[str, str] | None = None  # of the last answer
+        self._heard = True  # whether anything of that clip was of use
+        self._useless = 0  # clips before it that were of none
+        self._cropped = 0  # of which only the middle was heard
 
     def add(self, answer: Answer) -> None:
         """Counts one."""
         self.counts[answer.status] += 1
         if not answer.usable and not self._first:
             self._first = answer.reason if answer.file in answer.reason else f"{answer.file}: {answer.reason}"
-        self._heard[answer.clip] = self._heard.get(answer.clip, False) or answer.usable
-        self._bar.advance(answer.clip != self._before, "" if answer.end is None else f"{answer.end:.0f} s")
-        self._before = answer.clip
+        clip = (answer.file, answer.clip)
+        if clip != self._clip:
+            self._useless += not self._heard
+            self._bar.advance(self._clip is not None)  # the one before has ended
+            self._clip, self._heard = clip, False
+        self._heard |= answer.usable
+        self._bar.advance(0, "" if answer.end is None else f"{answer.end:.0f} s of {Path(answer.file).name}")
+        self._cropped += CROPPED in answer.reason
 
     @property
     def bad(self) -> bool:
         """Whether a clip was of no use, or broke off; silence within a recording is no fault of it."""
-        return bool(self.counts["failed"]) or not all(self._heard.values())
+        return bool(self.counts["failed"]) or self._useless > 0 or not self._heard
 
     def line(self) -> str:
         """E.g. ``14 ok, 1 silent, 1 failed; the first: ...``."""
         words = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "nothing to do"
-        return f"{words}; the first: {self._first}" if self._first else words
+        if self._cropped:
+            words += f"; {CROPPED} of {self._cropped} (--timeline hears all)"
+        return f"{words}; not of use, the first: {self._first}" if self._first else words
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:

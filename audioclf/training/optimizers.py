@@ -35,8 +35,9 @@ def build_optimizer(
     trainer = config.trainer
     parameters = list(model.parameters())
     groups = model.parameter_groups(config.lr) if isinstance(model, Finetune) else parameters
-    # Fused, Adam itself takes float16's loss scale out of the gradients: too late for clipping them.
-    unscales = trainer.precision == "16-mixed" and trainer.gradient_clip is not None
+    # Fused, Adam itself takes a loss scale out of the gradients: too late for clipping them, so Lightning refuses both
+    # together, also in bfloat16, which has no such scale.
+    unscales = trainer.precision != "32-true" and trainer.gradient_clip is not None
     optimizer = torch.optim.Adam(
         groups,
         lr=config.lr,

@@ -27,7 +27,7 @@ LOUD_DEAD = 0.5  # of the units
 FEW_CLIPS = 5  # of a class in training
 LOUD_RATIO = 20.0  # of the most frequent class to the rarest
 LOUD_SHARE = 0.05  # of the clips that have a defect
-MIN_SPREAD = 1e-6  # standard deviation of what is not constant
+MIN_SPREAD = 1e-6  # of the median clip's standard deviation: what varies less is constant
 BATCH_STEPS = 100  # on one batch, which is then known by heart:
 LEARNT = 0.95  # of its clips are right
 
@@ -221,7 +221,8 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
 
 def constant_features(features: torch.Tensor) -> Check:
     """Clips in whose features ``[N, *shape]`` nothing changes."""
-    constant = int((~(features.flatten(1).double().std(1) > MIN_SPREAD)).sum())
+    spread = features.flatten(1).double().std(1)
+    constant = int((~(spread > MIN_SPREAD * spread.nanmedian())).sum())
     share = constant / len(features)
     sentence = f"{constant} of {len(features)} training clips looked at have constant features"
     todo = "listen to them: they are empty, or the cache is broken (paths.cache=DIR makes another)"

@@ -135,7 +135,8 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     for split in SPLITS:
         missing = result[split]["classes_without_support"]
         if missing:
-            remarks.append(f"{missing} classes have no {split} clips and are not in its averages")
+            some = "1 class has" if missing == 1 else f"{missing} classes have"
+            remarks.append(f"{some} no {split} clips, and no part in its averages")
     given = result["data"].get("annotations")
     if given and given["named"]:
         remarks.append(f"{GivenAway(**given).sentence}: the model may read the label there")

@@ -1,11 +1,15 @@
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from audioclf.audio.ledger import _MIGRATIONS, SCHEMA_VERSION, Ledger, LedgerRow, Site, State
+from audioclf.audio.ledger import _MIGRATIONS, LEDGER, SCHEMA_VERSION, Ledger, LedgerRow, Site, State
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
 
@@ -237,3 +241,44 @@ def at_once(threads, work):
     for thread in running:
         thread.join()
     return errors
+
+
+@pytest.fixture
+def unwritable():
+    """A folder with a ledger that this process may read and not write."""
+    root = os.geteuid() == 0  # who may write anywhere: become nobody
+    folder = Path(tempfile.mkdtemp())
+    with Ledger(folder / LEDGER) as ledger:
+        ledger.put_many([ROW])
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(65_534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_ledger_is_read_where_nothing_can_be_written(unwritable):
+    with pytest.raises(UserError):
+        Ledger(unwritable / LEDGER)
+    with Ledger(unwritable / LEDGER, read_only=True) as ledger:
+        assert ledger.get_many([ROW.key]).keys() == {ROW.key}
+        with pytest.raises(UserError):
+            ledger.put_many([ROW])
+
+
+def test_reading_sees_what_another_process_has_written_so_far_and_changes_nothing(tmp_path, version_1):
+    with Ledger(tmp_path / LEDGER) as writer:
+        writer.put_many([ROW])
+        with Ledger(tmp_path / LEDGER, read_only=True) as reader:
+            assert ROW.key in reader.get_many([ROW.key])
+            writer.put_many([replace(ROW, key="later")])
+            assert "later" in reader.get_many(["later"])
+    before = version_1.read_bytes()
+    with pytest.raises(UserError, match="has ledger version 1; expected 2"):
+        Ledger(version_1, read_only=True)
+    assert version_1.read_bytes() == before
+    with pytest.raises(UserError):
+        Ledger(tmp_path / "none.sqlite", read_only=True)

@@ -67,6 +67,11 @@ def test_a_quoted_cell_may_hold_separators_quotes_and_lines(read: Read) -> None:
     assert second.annotation == ""
 
 
+def test_a_link_in_the_column_of_paths_is_said_to_be_one(write_file: WriteFile) -> None:
+    _, (bad,) = read_table(write_file("t.csv", "path,label\nhttps://x.org/a.wav,dog\n"))
+    assert "is a link; expected a file (data.columns.url=COLUMN" in str(bad)
+
+
 def test_every_column_reaches_its_field(read: Read, tmp_path: Path) -> None:
     (clip,) = read(
         "path,start,end,label,annotation,split,fold,group,id\nx/dog.wav,1,2.5,dog,a bark,Validation,3,tape 1,my clip\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import pickle
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +160,9 @@ def _change(content: dict[str, Any], where: str, value: Any) -> None:
         ),
         ("hyper_parameters/config/features/n_mels", 16, "features of shape"),
         ("hyper_parameters/config/model/hidden", 17, "does not fit together"),
+        ("hyper_parameters/weights", {"weights": "sha256:/etc"}, "weights named sha256:/etc"),
+        ("hyper_parameters/weights", {"weights": "sha256:**"}, "weights named"),
+        ("hyper_parameters/weights", {"weights": 3}, "weights named 3"),
         ("hyper_parameters/front_end_version", "0", "trained on features of mel version 0"),
         ("state_dict/model.fc1.weight", ..., "Missing key"),
         ("state_dict/model.fc3.weight", torch.zeros(2), "Unexpected key"),
@@ -206,3 +211,32 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     moved = shutil.copyfile(run_folder / "checkpoints" / "model.ckpt", tmp_path / "moved.ckpt")
     assert load(moved, device="cpu").predict(tmp_path / "x.wav")[0].status == "failed"
     assert issubclass(AudioError, Exception)
+
+
+def test_an_address_that_only_the_checkpoint_names_is_not_asked(checkpoint: Read, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/internal/x.tflite"
+        tampered = checkpoint()
+        parameters = tampered["hyper_parameters"]
+        parameters["config"]["features"] = {"name": "yamnet", "weights": address, "sha256": "0" * 64}
+        parameters["weights"] = {"weights": f"sha256:{'0' * 64}"}
+        path = saved(tampered, tmp_path / "tampered.ckpt")
+        assert f"if you trust it: features.weights={address}" in refused(path)
+        assert asked == []
+        pytest.importorskip("ai_edge_litert", reason="needs the extra yamnet")
+        parameters["feature_shape"], parameters["front_end_version"] = [1024], "1"
+        path = saved(tampered, tmp_path / "tampered.ckpt")
+        assert "cannot be downloaded" in refused(path, f"features.weights={address}")
+        assert asked == ["/internal/x.tflite"]
+        server.shutdown()

@@ -23,11 +23,13 @@ import soundfile
 import torch
 
 from audioclf.config import Config
+from audioclf.console import ProgressBar
 from audioclf.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UserError
 from audioclf.features.mel import TorchaudioMel
 from audioclf.predict import export as exporting
 from audioclf.predict.export import Deployed, export
-from audioclf.predict.model import Model, load
+from audioclf.predict.model import Model, Prediction, load
+from audioclf.predict.write import Tally
 from audioclf.training.fit import fit
 
 Written = Callable[..., tuple[int, str, str]]
@@ -86,6 +88,34 @@ def test_a_table_keeps_the_ids_of_its_clips(written: Written, run_folder: Path, 
     assert {r["clip"]: r["class"] for r in rows} == dict(zip(table["clip"], table["predicted"], strict=True))
 
 
+def test_the_summary_says_that_most_was_not_heard(written: Written, run_folder: Path, tones: Path) -> None:
+    _, _, error = written("predict", run_folder, tones.parent / "mid0.wav", tones.parent / "low0.wav")
+    assert "2 ok; only the middle counts of 2 (--timeline hears all)" in error
+    _, _, error = written("predict", run_folder, tones.parent / "mid0.wav", "--timeline")
+    assert "--timeline" not in error
+
+
+def test_a_long_file_is_counted_when_it_has_ended() -> None:
+    bar = ProgressBar("predict", 2, "clips", None)
+    tally, done = Tally(bar), []
+    for file, end in (("a", 1.0), ("a", 2.0), ("a", 3.0), ("b", 1.0)):
+        tally.add(Prediction("", file, end - 1, end, (), "ok", "", (), None))
+        done.append(bar.done)
+    assert done == [0, 0, 0, 1]
+
+
+def test_a_layer_that_there_is_not(model: Model, tones: Path) -> None:
+    with pytest.raises(UserError, match="layer='Model': expected 'model' or 'features'"):
+        model.embed(tones.parent / "low0.wav", layer="Model")  # type: ignore[arg-type]
+
+
+def test_sounds_are_no_names(model: Model) -> None:
+    with pytest.raises(UserError, match="expected names of files"):
+        model.predict(np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="top='3'"):
+        model.predict("a.wav", top="3")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "words", [["--top", "0"], ["--hop", "0"], ["--hop", "nan"], ["--format", "xml"], ["--nonsense"]]
 )
@@ -134,10 +164,15 @@ def test_the_projector_in_tensorboard(written: Written, run_folder: Path, tones:
     from tensorboard import program
 
     place = tmp_path / "projector"
+    place.mkdir()
+    (place / "projector_config.pbtxt").touch()
+    (place / "events.out.tfevents.1.mine").touch()
     words = ("--out", tmp_path / "e.parquet", "--projector", place)
     for _ in range(2):  # the second replaces the first
         code, out, _ = written("embed", run_folder, tones, *words)
         assert code == EXIT_OK and f"36 points: tensorboard --logdir {place}" in out
+    assert (place / "events.out.tfevents.1.mine").exists(), "it removes its own files alone"
+    assert len(list(place.glob("*.projector"))) == 1
     server = program.TensorBoard()
     server.configure(argv=["tensorboard", "--logdir", str(place), "--port", "0", "--load_fast", "false"])
     url = server.launch()
@@ -281,7 +316,6 @@ def test_the_pages_python_does_what_it_says(
     (tmp_path / "clips.csv").write_text(re.sub(r"^(\w+\.wav)", r"recordings/\1", tones.read_text(), flags=re.MULTILINE))
     samples, rate = soundfile.read(tones.parent / "low0.wav")
     soundfile.write(tmp_path / "dog.wav", np.stack([samples, samples], 1), rate)  # stereo, and longer than a window
-    load(run_folder, device="cpu").export("model.onnx")
     pages = Path(__file__).parents[2]
     for page in (pages / "README.md", pages / "docs" / "predict.md"):
         blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

@@ -107,6 +107,9 @@ def test_other_weights_and_none_are_refused_before_anything_is_predicted(
     with pytest.raises(UserError, match="trained with other weights than features") as caught:
         load(folder, f"features.weights={tmp_path / 'other.pth'}", device="cpu")
     assert "name those with sha256:" in str(caught.value)
+    (tmp_path / "another kind.pth").write_bytes(b"of another encoder, with states of another shape")
+    with pytest.raises(UserError, match="trained with other weights than features"):
+        load(folder, f"features.weights={tmp_path / 'another kind.pth'}", device="cpu")
     weights.unlink()
     embedding.loaded.cache_clear()
     with pytest.raises(UserError, match="no such file") as caught:
@@ -144,5 +147,12 @@ def test_a_model_that_reads_annotations_says_where_there_is_none(
     for clip, logits in zip(saved["clip"], saved["logits"], strict=True):
         np.testing.assert_allclose(found[clip].logits, logits, atol=1e-5)
         assert found[clip].reason == ""
+    (tmp_path / "empty.csv").write_text(f"path,annotation\n{tmp_path}/a.wav,hat 1\n{tones.parent}/low0.wav,\n")
+    assert [p.reason for p in model.predict(tmp_path / "empty.csv")] == ["", "no annotation: read as an empty text"]
+    (tmp_path / "none.csv").write_text(f"path,said\n{tmp_path}/a.wav,hat 1\n")
+    with pytest.raises(UserError, match=r"none\.csv: no annotations; the model reads them"):
+        model.predict(tmp_path / "none.csv")
+    (named,) = load(run.folder, "data.columns.annotation=said", device="cpu").predict(tmp_path / "none.csv")
+    assert named.reason == ""
     (bare,) = model.predict(tmp_path / "a.wav")
     assert bare.status == "failed" and "the model reads annotations" in bare.reason

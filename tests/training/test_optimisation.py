@@ -192,9 +192,10 @@ def test_accumulated_batches_are_one_larger_batch(tiny_config: Tiny, tmp_path: P
     assert all(torch.allclose(both[0][key], both[1][key], atol=1e-5) for key in both[0])
 
 
-def test_clipping_bounds_the_gradient(tiny_config: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_clipping_bounds_the_gradient(precision: str, tiny_config: Tiny, tmp_path: Path) -> None:
     for name, clip in (("free", None), ("clipped", 1e-6)):
-        fit(tiny_config(epochs=1, trainer={"gradient_clip": clip}), tmp_path / name)
+        fit(tiny_config(epochs=1, trainer={"gradient_clip": clip, "precision": precision}), tmp_path / name)
     norms = []
     for name in ("free", "clipped"):
         state = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
