@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,36 @@ def test_a_download_that_fails_or_gives_another_file_leaves_nothing_and_says_wha
     assert "refused" in refusal("http://127.0.0.1:9/weights.bin", SHA256).message
     assert "needs the sha256" in refusal(site, None).message
     assert [path for path in (tmp_path / "weights").rglob("*") if path.is_file()] == []
+
+
+def test_a_signed_url_is_kept_under_its_files_name(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path / "weights"))
+    for signed in (f"{site}?signature={'a/b' * 200}", f"{site}#a/b"):
+        assert weights_file("features.weights", signed, SHA256).name == f"{SHA256[:16]}-weights.bin"
+
+
+@pytest.mark.parametrize(
+    "says", [b"no HTTP at all\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx"]
+)
+def test_a_server_that_does_not_speak_http_is_a_failed_download(
+    says: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(says)
+
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path))
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        error = refusal(f"http://127.0.0.1:{server.server_address[1]}/weights.bin", SHA256)
+    assert "cannot be downloaded: " in error.message and error.hint is not None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a", "http://127.0.0.1:9/a b", "http://127.0.0.1:port/a"])
+def test_an_address_that_is_none_is_a_failed_download(url: str) -> None:
+    assert f"{url}: cannot be downloaded: " in refusal(url, SHA256).message
 
 
 def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
