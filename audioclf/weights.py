@@ -30,10 +30,7 @@ READ = (".json", ".safetensors", ".bin", ".tflite", ".pt", ".pth", ".txt", ".mod
 """Endings of what is read from a folder of weights."""
 BLOCK = 1 << 20  # bytes
 TIMEOUT_S = 30.0
-NO_ANSWER = (
-    *(urllib.error.URLError, http.client.HTTPException, ssl.SSLError),
-    *(TimeoutError, ConnectionError, ValueError),
-)
+NO_ANSWER = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError, ValueError)
 """What a download raises, for one reason or another; any other ``OSError`` is of the disk."""
 
 
