@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from audioclf.audio.store import CANONICAL_RATE
 from audioclf.config import TextConfig, TextEncoder
 from audioclf.errors import UserError, shown
 from audioclf.features.embedding import remembered
-from audioclf.features.encoders import pretrained, pretrained_model, with_states
+from audioclf.features.encoders import Kept, pretrained, pretrained_model, with_states
 from audioclf.features.frontend import FrontEnd, front_end_settings, settings_hash
 from audioclf.weights import needs
 
@@ -168,9 +167,9 @@ class WithText(FrontEnd):
         return torch.cat([sound, self.text.of_clips(waveforms, texts).to(sound.device)], 1)
 
 
-@functools.lru_cache(maxsize=1)
+@Kept
 def loaded(config: TextEncoder) -> Sentences:
-    """The encoder of a configuration; the last one is kept."""
+    """The encoder of a configuration."""
     return Sentences(config)
 
 
