@@ -626,3 +626,47 @@ def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(
     assert cached == ["2 layers", "2 layers"] and says == "downloading someone/else from the hub ..."
     assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
     assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent
+
+
+EMBED = """
+import shutil, sys
+from pathlib import Path
+from huggingface_hub import constants
+from audioclf.config import TextEncoder
+from audioclf.errors import UserError
+from audioclf.features.text import Sentences
+
+def embed():
+    try:
+        sentences = Sentences(TextEncoder(model="someone/text"))
+        print("first" if sentences.first else "mean", sentences(["an oak"])[0, :4].tolist())
+    except UserError as error:
+        print(error.message, "HINT", error.hint)
+
+embed()
+hub = Path(constants.HF_HUB_CACHE)
+for folder in (*hub.glob("**/.no_exist"), *hub.glob("**/1_Pooling")):  # as where another program filled the cache
+    shutil.rmtree(folder)
+constants.HF_HUB_OFFLINE = sys.argv[1] == "offline"
+embed()
+constants.HF_HUB_OFFLINE = False
+embed()
+"""
+
+
+def test_an_embedding_does_not_depend_on_whether_the_hub_answers(hub: str, tmp_path: Path, checkout: Path) -> None:
+    def embed(endpoint: str, second: str) -> list[str]:
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", EMBED, second]
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
+        return done.stdout.splitlines()
+
+    first, offline, again = embed(hub, "offline")
+    assert first.startswith("first [") and again == first, "by the first token, as the folder says"
+    cached, *unknown = embed("http://127.0.0.1:9", "online")
+    assert cached == first, "of the cache, even that there is no sentence_bert_config.json"
+    for refused in (offline, *unknown):
+        assert refused.startswith("features.text.model=someone/text: cannot be loaded: 1_Pooling/config.json: "), (
+            refused
+        )
+        assert "HINT download the files of https://huggingface.co/someone/text/tree/main by hand" in refused
