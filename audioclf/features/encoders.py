@@ -478,18 +478,16 @@ def file_beside(name: str, model: str, revision: str | None, section: str) -> Pa
     if is_dir(Path(model)):
         path = Path(model) / name
         return path if is_file(path) else None
-    found = try_to_load_from_cache(model, name, revision=revision)
-    if found is None:  # neither there, nor known to be absent
-        try:
+    try:
+        found = try_to_load_from_cache(model, name, revision=revision)
+        if found is None:  # neither there, nor known to be absent
             if not constants.HF_HUB_OFFLINE:
                 _knock(model, revision)
             found = hf_hub_download(model, name, revision=revision, local_files_only=constants.HF_HUB_OFFLINE)
-        except LocalEntryNotFoundError as error:  # an EntryNotFoundError that says nothing of the hub
-            raise _cannot_be_loaded(model, revision, section, f"{name}: {_first_line(error)}") from error
-        except EntryNotFoundError:
-            return None
-        except Exception as error:  # as many kinds as there are ways to fail
-            raise _cannot_be_loaded(model, revision, section, f"{name}: {_first_line(error)}") from error
+    except Exception as error:  # as many kinds as there are ways to fail
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None  # says the hub; the other is the cache's, which says nothing of the hub
+        raise _cannot_be_loaded(model, revision, section, f"{name}: {_first_line(error)}") from error
     return Path(found) if isinstance(found, str) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -53,7 +54,7 @@ class Sentences(nn.Module):
         modules = _said(config, "modules.json", list[_Module]) or []
         self.normalise = any(module.type.endswith("Normalize") for module in modules)
         pooling = [module.path for module in modules if module.type.endswith("Pooling")]
-        self.first = any(_reads_first(config, f"{path}/config.json") for path in pooling)
+        self.first = any(_reads_first(config, PurePosixPath(path, "config.json").as_posix()) for path in pooling)
         said = _said(config, "sentence_bert_config.json", _Length)
         chosen = said.max_seq_length if said and said.max_seq_length else LONGEST_OF_ALL
         self.longest = int(min(chosen, self.tokenizer.model_max_length, _positions(self.model)))
@@ -183,10 +184,10 @@ def text_key(text: str) -> str:
 
 
 class _Module(BaseModel):
-    """One of ``modules.json``'s."""
+    """One of ``modules.json``'s; its folder is one of those that name the weights' content, and so no other place."""
 
     type: str
-    path: str
+    path: Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
 
 
 class _Pooling(BaseModel, extra="allow"):

@@ -126,6 +126,8 @@ def test_two_poolings_at_once_are_refused(saved: Callable[..., Path]) -> None:
         ("modules.json", '{"a": 1}', "Input should be a valid"),
         ("modules.json", "[1]", "0: Input should be"),
         ("modules.json", '[{"path": "", "type": 1}]', "0: type: Input should be a valid string"),
+        ("modules.json", '[{"path": "../other", "type": "Pooling"}]', "0: path: String should match pattern"),
+        ("modules.json", '[{"path": "/other", "type": "Pooling"}]', "0: path: String should match pattern"),
         ("modules.json", "no JSON", "Invalid JSON"),
         ("1_Pooling/config.json", "[1]", "Input should be"),
         ("1_Pooling/config.json", '{"pooling_mode": 1}', "pooling_mode: "),
