@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import http.client
 import importlib
+import json
 import os
+import re
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,12 +24,14 @@ from pydantic import BaseModel
 from audioclf.config import CONTENT, NOT_IDENTITY
 from audioclf.console import progress_bar
 from audioclf.errors import UserError, shown
-from audioclf.files import cannot_write, replacing
+from audioclf.files import cannot_write, exists, is_file, replacing
 
 READ = (".json", ".safetensors", ".bin", ".tflite", ".pt", ".pth", ".txt", ".model")
 """Endings of what is read from a folder of weights."""
 BLOCK = 1 << 20  # bytes
 TIMEOUT_S = 30.0
+NO_ANSWER = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError, ValueError)
+"""What a download raises, for one reason or another; any other ``OSError`` is of the disk."""
 
 
 def weights_folder() -> Path:
@@ -40,13 +46,38 @@ def is_url(weights: str) -> bool:
 
 
 def digest(path: Path) -> str:
-    """sha256 (hex) of a file, or of all that would be read from a folder; a file that did not change is hashed once."""
-    if path.is_file():
-        found = path.stat()
-        return _digest_of_file(path.resolve(), found.st_size, found.st_mtime_ns)
-    files = sorted(file for file in path.rglob("*") if file.suffix in READ and file.is_file())
+    """sha256 (hex) of a file, or of all that would be read from a folder; a file that did not change is hashed once.
+
+    Read are the files that lie in the folder itself, and in those that ``modules.json`` names, as a sentence encoder's
+    does. So checkpoints that a training left below it are no part of it.
+
+    Raises:
+        UserError: what may not be read.
+    """
+    try:
+        if path.is_file():
+            found = path.stat()
+            return _digest_of_file(path.resolve(), found.st_size, found.st_mtime_ns)
+        named = _modules(path)
+        folders = [path, *(folder for folder in path.iterdir() if folder.name in named and folder.is_dir())]
+        files = sorted(
+            file for folder in folders for file in folder.iterdir() if file.suffix in READ and file.is_file()
+        )
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; expected a model's weights",
+            "check the permissions, or name a copy",
+        ) from error
     lines = [f"{file.relative_to(path).as_posix()} {digest(file)}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _modules(folder: Path) -> set[str]:
+    """The folders that a sentence encoder's ``modules.json`` names; none where it cannot be read: what reads it says so."""
+    try:
+        return {str(module["path"]) for module in json.loads((folder / "modules.json").read_bytes())}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -97,19 +128,20 @@ def content_of(weights: str, sha256: str | None = None) -> str:
     if is_url(weights):
         return f"sha256:{sha256}"
     path = Path(weights)
-    return f"sha256:{digest(path)}" if path.exists() else weights
+    return f"sha256:{digest(path)}" if exists(path) else weights
 
 
 def is_at_hand(weights: str, sha256: str | None) -> bool:
     """Whether :func:`weights_file` finds the file without a download."""
-    return _place(weights, sha256).is_file()
+    return is_file(_place(weights, sha256))
 
 
 def _place(weights: str, sha256: str | None) -> Path:
     """Where the file lies, or will, that a path or a URL names."""
     if not is_url(weights):
         return Path(weights)
-    return weights_folder() / f"{str(sha256)[:16]}-{weights.rpartition('/')[2]}"
+    name = re.split("[?#]", weights)[0].rpartition("/")[2]  # without a signed URL's signature
+    return weights_folder() / f"{str(sha256)[:16]}-{name}"
 
 
 def weights_file(key: str, weights: str, sha256: str | None) -> Path:
@@ -124,7 +156,7 @@ def weights_file(key: str, weights: str, sha256: str | None) -> Path:
         UserError: no such file, or a download that failed or gave another file; with the way to do it by hand.
     """
     if not is_url(weights):
-        if not Path(weights).is_file():
+        if not is_file(Path(weights)):
             raise UserError(f"{key}={shown(weights)}: no such file; expected the model's weights", f"{key}=FILE")
         return Path(weights)
     if sha256 is None:
@@ -132,7 +164,7 @@ def weights_file(key: str, weights: str, sha256: str | None) -> Path:
             f"{key}={shown(weights)}: a URL needs the sha256 of its file", f"{key.rpartition('.')[0]}.sha256=HEX"
         )
     path = _place(weights, sha256)
-    if not path.is_file():
+    if not is_file(path):
         _download(key, weights, sha256, path)
     elif digest(path) != sha256:
         raise UserError(f"{path}: its sha256 is {digest(path)}; expected {sha256}", "remove it: it is downloaded anew")
@@ -152,7 +184,7 @@ def _download(key: str, url: str, sha256: str, path: Path) -> None:
                     bar.advance(len(block) // BLOCK)
             if found.hexdigest() != sha256:
                 raise UserError(f"{key}={url}: sha256 {found.hexdigest()}; expected {sha256}", by_hand)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+    except NO_ANSWER as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"{key}={url}: cannot be downloaded: {shown(reason)}", by_hand) from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from audioclf.config import Config
 from audioclf.errors import UserError
 from audioclf.features.frontend import front_end_settings
 from audioclf.runs.identity import identity, run_name, swept_settings
-from audioclf.weights import _digest_of_file, digest
+from audioclf.weights import _digest_of_file, content_of, digest, is_at_hand, weights_file
 
 
 def yamnet(weights: object, *more: str) -> Config:
@@ -58,6 +59,52 @@ def test_a_folder_is_named_by_what_is_read_of_it_and_the_hub_by_name_and_revisio
     hub = [model("a/b"), model("a/c"), model("a/b", "features.revision=v1")]
     assert len(set(hub)) == 3
     assert "a_b" in run_name(load_config(["features=transformers", "features.model=a/b"]))
+
+
+def test_what_a_training_left_below_a_folder_is_no_part_of_it_but_a_sentence_encoders_modules_are(
+    write_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    def left(name: str, content: str) -> str:
+        write_file(f"model/{name}", content)
+        return digest(tmp_path / "model")
+
+    first = left("config.json", "{}")
+    assert left("checkpoint-100/optimizer.pt", "1") == left("1_Pooling/config.json", '{"pooling_mode": "cls"}') == first
+    named = left("modules.json", '[{"path": ""}, {"path": "1_Pooling"}, {"path": "../other"}, {"path": "2_Normalize"}]')
+    assert left("1_Pooling/config.json", '{"pooling_mode": "mean"}') != named
+    for malformed in ('{"a": 1}', "[1]", "no JSON", "\0"):
+        assert left("modules.json", malformed) not in (first, named), "what loads the model says what is wrong"
+
+
+def test_a_folder_of_a_sentence_encoder_is_named_as_it_was_before(write_file: Callable[..., Path]) -> None:
+    """Else every run on one would train anew."""
+    contents = {"1_Pooling/config.json": "{}", "config.json": "{}", "modules.json": '[{"path": "1_Pooling"}]'}
+    for name, content in contents.items():
+        path = write_file(f"model/{name}", content)
+    lines = [f"{name} {hashlib.sha256(content.encode()).hexdigest()}\n" for name, content in contents.items()]
+    assert digest(path.parent) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["model", "model/config.json"])
+def test_weights_that_may_not_be_read_are_named(
+    write_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = write_file("model/config.json", "{}").parent
+
+    def refused(path: Path, *words: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir" if name == "model" else "open", refused)
+    with pytest.raises(UserError, match=f"{name}: cannot be read: Permission denied") as error:
+        content_of(str(folder))
+    assert error.value.hint is not None and "permissions" in error.value.hint
+
+
+@pytest.mark.parametrize("weights", ["a" * 300, "nul\0"])
+def test_what_can_be_no_path_is_no_file(weights: str) -> None:
+    assert content_of(weights) == weights and not is_at_hand(weights, None)
+    with pytest.raises(UserError, match="no such file"):
+        weights_file("features.weights", weights, None)
 
 
 def test_a_file_is_hashed_once(write_file: Callable[..., Path]) -> None:

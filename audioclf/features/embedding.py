@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import torch
 
 from audioclf.config import Pool, TorchaudioBundleConfig, TransformersConfig
 from audioclf.errors import UserError
-from audioclf.features.encoders import Encoder, build_encoder, encoder_class, states_of_silence
+from audioclf.features.encoders import Encoder, Kept, build_encoder, encoder_class, states_of_silence
 from audioclf.features.frontend import FrontEnd, centred, front_end_settings, settings_hash
 from audioclf.files import write_text
 from audioclf.weights import weights_folder
@@ -84,9 +83,9 @@ class HiddenStates(FrontEnd):
         return [encoder.sample_rate, *self._chosen(states_of_silence(encoder, samples)).shape[1:]]
 
 
-@functools.lru_cache(maxsize=1)
+@Kept
 def loaded(config: TorchaudioBundleConfig | TransformersConfig) -> Encoder:
-    """The encoder of a configuration; the last one is kept."""
+    """The encoder of a configuration."""
     return build_encoder(config)
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
+import http.client
 import json
 import math
 import os
 import pickle
 import re
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -27,16 +28,44 @@ from torchaudio.models import wav2vec2_model, wavlm_model
 from audioclf.config import TorchaudioBundleConfig, TransformersConfig
 from audioclf.console import stderr
 from audioclf.errors import UserError, nearest, shown
+from audioclf.files import is_dir, is_file
 from audioclf.weights import TIMEOUT_S, needs
 
 BUNDLES = "https://download.pytorch.org/torchaudio/models"
 NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # of a model on the hub
 OTHERS = "take an encoder: wav2vec 2.0, HuBERT, WavLM, AST, Whisper, CLAP or the like"
 SPARE = ("pooler", "masked_spec_embed")  # parts that no hidden state passes through: checkpoints may lack them
+KEPT = 2  # models in memory: enough for two that are used in turn
+
+C = TypeVar("C")
+M = TypeVar("M")
+
+_loading = threading.RLock()
+"""Held while a model is loaded: transformers' verbosity is one for all threads, and nobody downloads what another does."""
+
+
+class Kept(Generic[C, M]):
+    """A function that loads a model, of which the last few are kept: each is loaded once, whatever the threads.
+
+    Args:
+        load: from a configuration to its model.
+    """
+
+    def __init__(self, load: Callable[[C], M]) -> None:
+        self._load = functools.lru_cache(maxsize=KEPT)(load)
+        self.cache_clear, self.cache_info = self._load.cache_clear, self._load.cache_info
+
+    def __call__(self, config: C) -> M:
+        """The model of a configuration."""
+        with _loading:  # lru_cache has no lock while it calls: threads that miss together would all load
+            return self._load(config)
 
 
 class Encoder(nn.Module):
     """A pretrained encoder, in evaluation mode.
+
+    Args:
+        architecture: what there is to know of it but its version.
 
     Attributes:
         version: raised whenever the same waveform would give other states.
@@ -55,6 +84,10 @@ class Encoder(nn.Module):
     sample_rate: int
     blocks: nn.ModuleList
     longest: int | None = None
+
+    def __init__(self, architecture: dict[str, Any]) -> None:
+        super().__init__()
+        self.architecture = architecture | {"version": self.version}
 
     def forward(self, waveforms: torch.Tensor) -> list[torch.Tensor]:
         """Waveforms ``[B, n]`` → the output of each layer ``[B, time, dim]``, the last one as the model gives it."""
@@ -116,6 +149,11 @@ def states_of_silence(encoder: Encoder, samples: int) -> list[torch.Tensor]:
     except UserError:
         raise
     except Exception as error:  # each library raises its own
+        if _is_out_of_memory(error):
+            raise UserError(
+                f"{encoder.origin}: {samples / encoder.sample_rate:g} s do not fit into memory: {_first_line(error)}",
+                "free memory, or take fewer seconds or a smaller encoder",
+            ) from error
         second = min(encoder.sample_rate, encoder.longest or encoder.sample_rate)
         if samples < second and _is_encoder(encoder, second):
             raise UserError(
@@ -138,9 +176,18 @@ def _is_encoder(encoder: Encoder, samples: int) -> bool:
         return False
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a model did not fit; PyTorch says so in words, and in others on a CPU."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in ("out of memory", "allocate memory"))
+
+
 def _no_encoder(origin: str, error: Exception) -> UserError:
-    said = shown(str(error).strip().partition("\n")[0] or type(error).__name__)
-    return UserError(f"{origin}: no encoder that gives hidden states: {said}", OTHERS)
+    return UserError(f"{origin}: no encoder that gives hidden states: {_first_line(error)}", OTHERS)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, or is called where it says nothing."""
+    return shown(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 class BundleEncoder(Encoder):
@@ -152,8 +199,7 @@ class BundleEncoder(Encoder):
     """
 
     def __init__(self, model: nn.Module, architecture: dict[str, Any]) -> None:
-        super().__init__()
-        self.architecture = architecture
+        super().__init__(architecture)
         self.sample_rate = int(architecture["sample_rate"])
         # torchaudio would normalise over the whole batch, so that a clip's features depended on its neighbours.
         self.normalise = bool(architecture["normalise"])
@@ -177,21 +223,17 @@ class BundleEncoder(Encoder):
             section: of the configuration, for errors.
         """
         found = find_bundle(bundle, section)
+        place = _in_hub_folder(found)
         if weights is not None:
             found = _from_file(found, Path(weights), section)
-        elif not _in_hub_folder(found).is_file():
-            downloading(bundle, _address(found))
+        else:
+            _download(found, bundle, section)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # torch hub says so too, where predictions may go
-                model = found.get_model(dl_kwargs={"weights_only": True, "progress": False})
-        except OSError as error:
-            raise UserError(
-                f"{section}.bundle={bundle}: its weights cannot be downloaded: {shown(error)}", _by_hand(found, section)
-            ) from error
+            model = found.get_model(dl_kwargs={"weights_only": True})
         except Exception as error:  # unpickling and fitting raise what they please
-            where = weights or f"{_hub_folder()} (remove it there: it is downloaded anew)"
             raise UserError(
-                f"{section}.bundle={bundle}: no weights of it: {shown(error)}; expected a state dict in {where}"
+                f"{section}.bundle={bundle}: no weights of it in {weights or place}: {_first_line(error)}; expected a state dict",
+                _by_hand(found, section) if weights else f"remove {place}: it is downloaded anew",
             ) from error
         architecture = {
             "bundle": bundle,
@@ -232,7 +274,7 @@ def find_bundle(name: str, section: str = "features") -> Any:
 
 def _from_file(bundle: Any, path: Path, section: str) -> Any:
     """The same bundle, whose ``get_model`` reads a file instead of torch hub's."""
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{section}.weights={path}: no such file; expected {bundle._path}", _by_hand(bundle, section))
 
     class Local(type(bundle)):  # type: ignore[misc]
@@ -240,6 +282,21 @@ def _from_file(bundle: Any, path: Path, section: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=dl_kwargs["weights_only"])
 
     return Local(**vars(bundle))
+
+
+def _download(bundle: Any, name: str, section: str) -> None:
+    """Brings a bundle's weights into torch hub's cache, if they are not there: it would say so on stdout, where predictions go."""
+    with _loading:
+        if is_file(place := _in_hub_folder(bundle)):
+            return
+        downloading(name, _address(bundle))
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(_address(bundle), str(place), progress=False)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(
+                f"{section}.bundle={name}: its weights cannot be downloaded: {shown(error)}", _by_hand(bundle, section)
+            ) from error
 
 
 def _hub_folder() -> Path:
@@ -271,12 +328,12 @@ class TransformersEncoder(Encoder):
     version = "2"  # 1: AST's states were of the silence behind the clip, too
 
     def __init__(self, whole: Any, extractor: Any) -> None:
-        super().__init__()
-        self.architecture = {
-            "version": self.version,
-            "model": json.loads(whole.config.to_json_string(use_diff=False)),
-            "extractor": json.loads(extractor.to_json_string()),
-        }
+        super().__init__(
+            {
+                "model": json.loads(whole.config.to_json_string(use_diff=False)),
+                "extractor": json.loads(extractor.to_json_string()),
+            }
+        )
         self.extractor = extractor
         self.sample_rate = int(self.extractor.sampling_rate)
         self.model = with_states(whole)
@@ -379,7 +436,7 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
     from huggingface_hub import constants
 
     options |= {"revision": revision} if revision else {}
-    local = Path(model).is_dir() or not NAME.fullmatch(model)
+    local = is_dir(Path(model)) or not NAME.fullmatch(model)
     with _quiet():
         try:
             try:
@@ -397,13 +454,50 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
                 f"a model or revision with model.safetensors: {section}.model=NAME_OR_FOLDER",
             ) from error
         except Exception as error:  # transformers raises what it pleases at what it cannot read
-            where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
-            raise UserError(
-                f"{section}.model={shown(model)}: cannot be loaded: {shown(str(error).strip().partition(chr(10))[0])}",
-                "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
-                if local
-                else f"download the files of {where} by hand into a folder: {section}.model=FOLDER",
-            ) from error
+            raise _cannot_be_loaded(model, revision, section, _first_line(error)) from error
+
+
+def file_beside(name: str, model: str, revision: str | None, section: str) -> Path | None:
+    """A small file beside a model's weights, in a folder, the hub's cache, or on the hub, in this order.
+
+    Args:
+        name: of the file.
+        model: a folder, or a name on the hub.
+        revision: commit, tag or branch on the hub.
+        section: of the configuration, for errors.
+
+    Returns:
+        Where it lies; None where the model has none.
+
+    Raises:
+        UserError: whether it has one cannot be found out; states would depend on whether the hub answers.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    if is_dir(Path(model)):
+        path = Path(model) / name
+        return path if is_file(path) else None
+    try:
+        found = try_to_load_from_cache(model, name, revision=revision)
+        if found is None:  # neither there, nor known to be absent
+            if not constants.HF_HUB_OFFLINE:
+                _knock(model, revision)
+            found = hf_hub_download(model, name, revision=revision, local_files_only=constants.HF_HUB_OFFLINE)
+    except Exception as error:  # as many kinds as there are ways to fail
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None  # says the hub; the other is the cache's, which says nothing of the hub
+        raise _cannot_be_loaded(model, revision, section, f"{name}: {_first_line(error)}") from error
+    return Path(found) if isinstance(found, str) else None
+
+
+def _cannot_be_loaded(model: str, revision: str | None, section: str, why: str) -> UserError:
+    if is_dir(Path(model)) or not NAME.fullmatch(model):
+        hint = "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
+    else:
+        where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"
+        hint = f"download the files of {where} by hand into a folder: {section}.model=FOLDER"
+    return UserError(f"{section}.model={shown(model)}: cannot be loaded: {why}", hint)
 
 
 @functools.lru_cache
@@ -452,7 +546,8 @@ def pretrained_model(loader: Any, model: str, revision: str | None, section: str
     ]
     if missing:
         raise UserError(
-            f"{section}.model={shown(model)}: {len(missing)} weights are missing, e.g. {missing[0]}; expected a whole model"
+            f"{section}.model={shown(model)}: {len(missing)} weights are missing, e.g. {missing[0]}; expected a whole model",
+            f"download it anew, or take another that is whole: {section}.model=NAME_OR_FOLDER",
         )
     return network.eval()
 
@@ -466,14 +561,15 @@ def with_states(network: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and advice."""
+    """Without transformers' own progress bars and advice; for one thread at a time, as they are of the process."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
+    with _loading:
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            logging.enable_progress_bar()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
+import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -17,7 +17,7 @@ from audioclf.audio.store import CANONICAL_RATE
 from audioclf.config import TextConfig, TextEncoder
 from audioclf.errors import UserError, shown
 from audioclf.features.embedding import remembered
-from audioclf.features.encoders import pretrained, pretrained_model, with_states
+from audioclf.features.encoders import Kept, file_beside, pretrained, pretrained_model, with_states
 from audioclf.features.frontend import FrontEnd, front_end_settings, settings_hash
 from audioclf.weights import needs
 
@@ -25,12 +25,14 @@ SECTION = "features.text"
 LONGEST = 512  # tokens, where a model has no positions, as T5, and so would read any number
 LONGEST_OF_ALL = 1 << 30  # tokens
 
+T = TypeVar("T")
+
 
 class Sentences(nn.Module):
     """BERT, or any model of transformers that reads text: texts → embeddings.
 
     The mean of the last hidden states of a text's tokens, or that of its first token where the folder of a sentence
-    encoder says so (``1_Pooling/config.json``), of length 1 where it says that (``modules.json``). A text of which the
+    encoder says so (in ``1_Pooling``), of length 1 where it says that (``modules.json``). A text of which the
     tokenizer makes no token at all, as some do of an empty one, is embedded as zeros.
 
     Args:
@@ -40,7 +42,7 @@ class Sentences(nn.Module):
         longest: tokens of a text that are read, at most; what is behind them is cut off.
 
     Raises:
-        UserError: it cannot be loaded, or a missing package.
+        UserError: it cannot be loaded, pools in another way, or a missing package.
     """
 
     def __init__(self, config: TextEncoder) -> None:
@@ -49,10 +51,12 @@ class Sentences(nn.Module):
         where = (config.model, config.revision, SECTION)
         self.tokenizer = pretrained(transformers.AutoTokenizer, *where)
         self.model = with_states(pretrained_model(transformers.AutoModel, *where))
-        modules = _said(config, "modules.json") or []
-        self.normalise = any(str(module.get("type")).endswith("Normalize") for module in modules)
-        self.first = bool((_said(config, "1_Pooling/config.json") or {}).get("pooling_mode_cls_token"))
-        chosen = (_said(config, "sentence_bert_config.json") or {}).get("max_seq_length") or LONGEST_OF_ALL
+        modules = _said(config, "modules.json", list[_Module]) or []
+        self.normalise = any(module.type.endswith("Normalize") for module in modules)
+        pooling = [module.path for module in modules if module.type.endswith("Pooling")]
+        self.first = any(_reads_first(config, PurePosixPath(path, "config.json").as_posix()) for path in pooling)
+        said = _said(config, "sentence_bert_config.json", _Length)
+        chosen = said.max_seq_length if said and said.max_seq_length else LONGEST_OF_ALL
         self.longest = int(min(chosen, self.tokenizer.model_max_length, _positions(self.model)))
         # Hidden by the mask, so that any token would do where a tokenizer has none for it, as GPT-2's.
         known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
@@ -90,7 +94,7 @@ class Annotations(FrontEnd):
         config: the ``features`` section.
     """
 
-    version = "2"  # 1: a long text was cut elsewhere, and a text of no tokens an error
+    version = "3"  # 1: a long text was cut elsewhere; 2: the mean where sentence-transformers 6 wrote that it is cls
     heavy = True
     reads_text = True
     outside = "it reads annotations"
@@ -168,9 +172,9 @@ class WithText(FrontEnd):
         return torch.cat([sound, self.text.of_clips(waveforms, texts).to(sound.device)], 1)
 
 
-@functools.lru_cache(maxsize=1)
+@Kept
 def loaded(config: TextEncoder) -> Sentences:
-    """The encoder of a configuration; the last one is kept."""
+    """The encoder of a configuration."""
     return Sentences(config)
 
 
@@ -179,13 +183,62 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _said(config: TextEncoder, name: str) -> Any:
-    """What a JSON file beside a model says; None where there is none."""
-    from transformers.utils.hub import cached_file
+class _Module(BaseModel):
+    """One of ``modules.json``'s; its folder is one of those that name the weights' content, and so no other place."""
 
-    folder = Path(config.model)
-    try:
-        path = folder / name if folder.is_dir() else cached_file(config.model, name, revision=config.revision)
-        return json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    type: str
+    path: Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
+
+
+class _Pooling(BaseModel, extra="allow"):
+    """How states become one: the names of ways or, before sentence-transformers 6, a flag for each."""
+
+    pooling_mode: str | list[str] | None = None
+
+    @property
+    def modes(self) -> list[str]:
+        if self.pooling_mode is not None:
+            return [self.pooling_mode] if isinstance(self.pooling_mode, str) else self.pooling_mode
+        flags = [name for name, value in (self.model_extra or {}).items() if value]
+        return [found[1] for name in flags if (found := re.fullmatch(r"pooling_mode_(\w+?)(_tokens?)?", name))]
+
+
+class _Length(BaseModel):
+    """What ``sentence_bert_config.json`` says."""
+
+    max_seq_length: Annotated[int, Field(ge=0)] | None = None
+
+
+def _reads_first(config: TextEncoder, name: str) -> bool:
+    """Whether a text's embedding is that of its first token, and not the mean over them.
+
+    Raises:
+        UserError: it is something else.
+    """
+    said = _said(config, name, _Pooling)
+    modes = said.modes if said else []
+    if modes not in (["cls"], ["mean"], []):
+        raise UserError(
+            f"{SECTION}.model={shown(config.model)}: pools by {shown(', '.join(modes))} ({name}); expected cls or mean",
+            f"take a sentence encoder that pools so: {SECTION}.model=NAME_OR_FOLDER",
+        )
+    return modes == ["cls"]
+
+
+def _said(config: TextEncoder, name: str, kind: type[T]) -> T | None:
+    """What a JSON file beside a model says; None where there is none.
+
+    Raises:
+        UserError: it says something else, or whether there is one cannot be found out.
+    """
+    path = file_beside(name, config.model, config.revision, SECTION)
+    if path is None:
         return None
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(
+            f"{path}: {': '.join([*map(str, fault['loc']), fault['msg']])}; expected what sentence-transformers writes",
+            f"fetch that file anew, or take another model: {SECTION}.model=NAME_OR_FOLDER",
+        ) from error

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ WINDOW = 15_600  # samples: 0.975 s
 HOP = WINDOW // 2
 DIM = 1024
 EMBEDDING = "layer28/reduce_mean"  # ending of the tensor's name
+OWN = "leave features.weights out: YAMNet's own are downloaded"
 GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 
 
@@ -94,18 +95,21 @@ class Model:
     def __init__(self, path: Path) -> None:
         litert = needs("ai_edge_litert.interpreter", "yamnet", "features=yamnet")
         try:
-            with warnings.catch_warnings(), _without_greeting():
+            with _without_greeting(), warnings.catch_warnings():  # filters, too, are the process's: in the lock
                 warnings.simplefilter("ignore")  # it takes the reading of an inner tensor for debugging
                 self.interpreter = litert.Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
                 self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"features.weights={path}: no LiteRT model: {shown(error)}; expected YAMNet's") from error
+            raise UserError(
+                f"features.weights={path}: no LiteRT model: {shown(error)}; expected YAMNet's", OWN
+            ) from error
         (given,) = self.interpreter.get_input_details()
         inner = [part for part in self.interpreter.get_tensor_details() if part["name"].endswith(EMBEDDING)]
         if tuple(given["shape"]) != (WINDOW,) or [part["shape"].prod() for part in inner] != [DIM]:
             raise UserError(
                 f"features.weights={path}: another model; expected YAMNet's, which takes {WINDOW} samples "
-                f"and has a tensor {EMBEDDING} of {DIM} numbers"
+                f"and has a tensor {EMBEDDING} of {DIM} numbers",
+                OWN,
             )
         self.input, self.output = given["index"], inner[0]["index"]
         self.scale, self.zero = inner[0]["quantization"]
@@ -122,8 +126,20 @@ class Model:
 
 @contextmanager
 def _without_greeting() -> Iterator[None]:
-    """Without the line that each interpreter's C++ writes to the process's stderr; whatever else comes there is passed on."""
-    with _greeted, tempfile.TemporaryFile() as kept:
+    """Without the line that each interpreter's C++ writes to the process's stderr; for one thread at a time.
+
+    Where there is no stderr, or no temporary folder, that line is no reason to stop: it stays.
+    """
+    with _greeted, ExitStack() as stack:
+        with suppress(OSError, AttributeError, ValueError):
+            stack.enter_context(_stderr_sifted())
+        yield
+
+
+@contextmanager
+def _stderr_sifted() -> Iterator[None]:
+    """Keeps the process's stderr in a file, and passes on what is no greeting."""
+    with tempfile.TemporaryFile() as kept:
         sys.stderr.flush()
         stderr = os.dup(2)
         try:
@@ -131,10 +147,11 @@ def _without_greeting() -> Iterator[None]:
             yield
         finally:
             os.dup2(stderr, 2)
-            kept.seek(0)
-            for line in kept:
-                if not line.startswith(GREETING):
-                    os.write(stderr, line)
+            with suppress(OSError):  # nobody reads it any more
+                kept.seek(0)
+                for line in kept:
+                    if not line.startswith(GREETING):
+                        os.write(stderr, line)
             os.close(stderr)
 
 

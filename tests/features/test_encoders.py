@@ -11,18 +11,31 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from audioclf.config import TorchaudioBundleConfig, TransformersConfig
+from audioclf.config import TextEncoder, TorchaudioBundleConfig, TransformersConfig
 from audioclf.errors import UserError
+from audioclf.features import embedding, text
 from audioclf.features.build import build_front_end
 from audioclf.features.embedding import loaded
-from audioclf.features.encoders import BundleEncoder, TransformersEncoder, bare_encoder, build_encoder
+from audioclf.features.encoders import (
+    BundleEncoder,
+    Kept,
+    TransformersEncoder,
+    bare_encoder,
+    build_encoder,
+    file_beside,
+    states_of_silence,
+)
 from audioclf.weights import content_of
 
 KINDS = ("ast", "wav2vec2", "whisper", "clap", "bundle")
@@ -111,10 +124,15 @@ def test_asts_states_are_of_the_clips_moments_and_not_of_the_silence_behind_it(
     torch.testing.assert_close(states[-1], two_bands.mean(1)[:, :moments])
 
 
-def test_other_states_than_a_checkpoint_was_trained_on_are_refused(config: Callable[..., Any]) -> None:
-    architecture = build_encoder(config("ast")).architecture
+@pytest.mark.parametrize("kind", ["ast", "bundle"])
+def test_other_states_than_a_checkpoint_was_trained_on_are_refused(
+    config: Callable[..., Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BundleEncoder, "version", "2")  # as AST's has been raised
+    architecture = build_encoder(config(kind)).architecture
     assert bare_encoder(architecture).architecture == architecture
-    for old in (architecture | {"version": "0"}, {key: architecture[key] for key in ("model", "extractor")}):
+    unversioned = {key: value for key, value in architecture.items() if key != "version"}
+    for old in (architecture | {"version": "0"}, unversioned):
         with pytest.raises(
             UserError, match=r"trained on states of version [01]; this audioclf makes version 2"
         ) as error:
@@ -126,6 +144,18 @@ def test_whispers_states_are_of_the_clip_and_not_of_the_silence_behind_it(config
     encoder = build_encoder(config("whisper"))
     with torch.no_grad():
         assert encoder(noise(1, 8_000))[-1].shape[1] == 25  # of 100 for 2 s
+
+
+def test_claps_states_are_not_drawn_at_random(config: Callable[..., Any], tmp_path: Path) -> None:
+    """Its extractor calls one clip of a batch, any, longer than it is, which a model with fusion reads otherwise."""
+    folder = tmp_path / "clap"
+    shutil.copytree(config("clap").model, folder)
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"truncation": "fusion"}))
+    encoder = TransformersEncoder.load(str(folder))
+    for seed in range(4):
+        np.random.seed(seed)
+        assert encoder._inputs(noise(3, 24_000))["is_longer"].tolist() == [[False]] * 3
 
 
 def test_weights_can_be_trained_through(config: Callable[..., Any]) -> None:
@@ -167,6 +197,51 @@ def test_a_sweep_over_stored_features_loads_no_encoder(
     again = build_front_end(config("ast"))
     assert (again.output_shape, again.sample_rate) == (first.output_shape, first.sample_rate) == ((16,), 16_000)
     assert loaded.cache_info().misses == 0
+
+
+# --- threads: those of the extraction all ask for the encoder at once ----------------------------------------------------
+
+
+def at_once(work: Callable[[], Any], threads: int = 4) -> list[Any]:
+    """What threads get that start together."""
+    barrier = threading.Barrier(threads)
+
+    def run(_: int) -> Any:
+        barrier.wait()
+        return work()
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, range(threads)))
+
+
+@pytest.mark.parametrize("kind", ["bundle", "ast", "bert"])
+def test_threads_that_ask_at_once_share_one_encoder(
+    config: Callable[..., Any], tiny_encoders: dict[str, Path], kind: str
+) -> None:
+    one, section = (
+        (text, TextEncoder(model=str(tiny_encoders["bert"]))) if kind == "bert" else (embedding, config(kind))
+    )
+    one.loaded.cache_clear()
+    found = at_once(lambda: one.loaded(section))
+    assert all(encoder is found[0] for encoder in found) and one.loaded.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("kind", ["bundle", "ast"])
+def test_threads_that_load_leave_what_is_of_the_process_as_it_was(config: Callable[..., Any], kind: str) -> None:
+    from transformers.utils import logging
+
+    stdout, level = sys.stdout, logging.get_verbosity()
+    for _ in range(3):
+        at_once(lambda: build_encoder(config(kind)))
+    assert sys.stdout is stdout and logging.get_verbosity() == level
+
+
+def test_models_used_in_turn_are_loaded_once() -> None:
+    asked: list[str] = []
+    kept = Kept(lambda name: asked.append(name) or name)
+    assert [kept(name) for name in "ababab"] == list("ababab") and asked == ["a", "b"]
+    kept("c")
+    assert kept("b") == "b" and kept("a") == "a" and asked == ["a", "b", "c", "a"], "but not every one is kept"
 
 
 @pytest.mark.parametrize(
@@ -261,6 +336,27 @@ def test_what_is_no_encoder_is_named_whatever_the_length(
     assert error.value.hint is not None and "take an encoder" in error.value.hint
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_an_encoder_that_does_not_fit_into_memory_is_one_nevertheless(
+    config: Callable[..., Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(encoder: Any, waveforms: torch.Tensor) -> Any:
+        raise error
+
+    monkeypatch.setattr(BundleEncoder, "forward", forward)
+    encoder = build_encoder(config("bundle"))
+    with pytest.raises(UserError, match=r"features\.bundle=TINY: 0\.5 s do not fit into memory: ") as refused:
+        states_of_silence(encoder, 8_000)
+    assert refused.value.hint == "free memory, or take fewer seconds or a smaller encoder"
+
+
 # --- weights never run code ---------------------------------------------------------------------------------------------
 
 
@@ -350,8 +446,9 @@ def test_missing_weights_are_not_drawn_at_random(config: Callable[..., Any], tmp
     lost = next(name for name in weights if "layer" in name and name.endswith("weight"))
     del weights[lost]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="1 weights are missing"):
+    with pytest.raises(UserError, match="1 weights are missing") as error:
         TransformersEncoder.load(str(folder))
+    assert error.value.hint is not None and "features.model=NAME_OR_FOLDER" in error.value.hint
 
 
 # --- the hubs -------------------------------------------------------------------------------------------------------------
@@ -376,6 +473,46 @@ def test_a_bundle_comes_from_torch_hubs_cache_and_a_failed_download_says_what_to
     assert len(BundleEncoder.load("TINY").blocks) == 2 and capsys.readouterr() == ("", "")
 
 
+def test_a_bundle_is_downloaded_once_whatever_the_threads_and_nothing_is_said_on_stdout(
+    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchaudio import pipelines
+
+    asked: list[str] = []
+
+    def download(url: str, path: str, *_: Any, **__: Any) -> None:
+        asked.append(url)
+        time.sleep(0.1)
+        shutil.copyfile(tiny_bundle[1], path)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(pipelines.TINY, "_path", "https://example.org/once.pth")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    assert [len(encoder.blocks) for encoder in at_once(lambda: BundleEncoder.load("TINY"))] == [2] * 4
+    assert asked == ["https://example.org/once.pth"]
+    assert capsys.readouterr() == ("", "downloading TINY from https://example.org/once.pth ...\n")
+
+
+def test_weights_of_a_bundle_that_cannot_be_read_are_no_failed_download(
+    tiny_bundle: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    place = tmp_path / "hub" / "checkpoints" / "tiny.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"broken")
+    with pytest.raises(UserError, match=f"TINY: no weights of it in {place}: ") as error:
+        BundleEncoder.load("TINY")
+    assert error.value.hint == f"remove {place}: it is downloaded anew"
+
+    def refused(path: Path, **_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(torch, "load", refused)
+    with pytest.raises(UserError, match=f"TINY: no weights of it in {tiny_bundle[1]}: .*Permission denied") as error:
+        BundleEncoder.load("TINY", str(tiny_bundle[1]))
+    assert error.value.hint is not None and "features.weights=FILE names it elsewhere" in error.value.hint
+
+
 @pytest.mark.parametrize("model", ["/nowhere/model", "./model", "../model", "some/where/model", "~/model"])
 def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(
     config: Callable[..., Any], model: str, capsys: pytest.CaptureFixture[str]
@@ -383,6 +520,24 @@ def test_a_path_that_leads_nowhere_is_not_asked_of_the_hub(
     with pytest.raises(UserError, match=f"features.model={model}: cannot be loaded") as error:
         TransformersEncoder.load(model)
     assert error.value.hint is not None and error.value.hint.endswith("files in that folder")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_hub_is_not_asked_where_that_is_switched_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked"))
+    for load in (
+        lambda: TransformersEncoder.load("someone/any", "v1"),
+        lambda: file_beside("modules.json", "someone/any", "v1", "features"),
+    ):
+        with pytest.raises(UserError, match=r"features\.model=someone/any: cannot be loaded: ") as error:
+            load()
+        assert error.value.hint is not None and "https://huggingface.co/someone/any/tree/v1" in error.value.hint
     assert capsys.readouterr().err == ""
 
 
@@ -394,13 +549,17 @@ def asked() -> list[str]:
 
 @pytest.fixture
 def hub(tiny_encoders: dict[str, Path], tmp_path: Path, asked: list[str]) -> Iterator[str]:
-    """A server on this machine that answers as the model hub does, with someone/tiny, and someone/old, of pickled weights."""
+    """A server on this machine that answers as the model hub does, with someone/tiny, someone/text, and someone/old, of pickled weights."""
     from safetensors.torch import load_file
 
-    folders = {"tiny": tiny_encoders["ast"], "old": tmp_path / "old"}
+    folders = {"tiny": tiny_encoders["ast"], "old": tmp_path / "old", "text": tmp_path / "text"}
     shutil.copytree(folders["tiny"], folders["old"])
     torch.save(load_file(folders["old"] / "model.safetensors"), folders["old"] / "pytorch_model.bin")
     (folders["old"] / "model.safetensors").unlink()
+    shutil.copytree(tiny_encoders["bert"], folders["text"])
+    (folders["text"] / "modules.json").write_text('[{"path": "1_Pooling", "type": "Pooling"}]')
+    (folders["text"] / "1_Pooling").mkdir()
+    (folders["text"] / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -467,3 +626,47 @@ def test_a_model_of_the_hub_is_downloaded_once_and_then_works_offline(
     assert cached == ["2 layers", "2 layers"] and says == "downloading someone/else from the hub ..."
     assert absent.startswith("features.model=someone/else: cannot be loaded: ") and "refused" in absent, absent
     assert "HINT download the files of https://huggingface.co/someone/else/tree/main by hand into a folder" in absent
+
+
+EMBED = """
+import shutil, sys
+from pathlib import Path
+from huggingface_hub import constants
+from audioclf.config import TextEncoder
+from audioclf.errors import UserError
+from audioclf.features.text import Sentences
+
+def embed():
+    try:
+        sentences = Sentences(TextEncoder(model="someone/text"))
+        print("first" if sentences.first else "mean", sentences(["an oak"])[0, :4].tolist())
+    except UserError as error:
+        print(error.message, "HINT", error.hint)
+
+embed()
+hub = Path(constants.HF_HUB_CACHE)
+for folder in (*hub.glob("**/.no_exist"), *hub.glob("**/1_Pooling")):  # as where another program filled the cache
+    shutil.rmtree(folder)
+constants.HF_HUB_OFFLINE = sys.argv[1] == "offline"
+embed()
+constants.HF_HUB_OFFLINE = False
+embed()
+"""
+
+
+def test_an_embedding_does_not_depend_on_whether_the_hub_answers(hub: str, tmp_path: Path, checkout: Path) -> None:
+    def embed(endpoint: str, second: str) -> list[str]:
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", EMBED, second]
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
+        return done.stdout.splitlines()
+
+    first, offline, again = embed(hub, "offline")
+    assert first.startswith("first [") and again == first, "by the first token, as the folder says"
+    cached, *unknown = embed("http://127.0.0.1:9", "online")
+    assert cached == first, "of the cache, even that there is no sentence_bert_config.json"
+    for refused in (offline, *unknown):
+        assert refused.startswith("features.text.model=someone/text: cannot be loaded: 1_Pooling/config.json: "), (
+            refused
+        )
+        assert "HINT download the files of https://huggingface.co/someone/text/tree/main by hand" in refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,93 @@ def test_a_real_sentence_encoder_gives_what_its_own_library_gives() -> None:
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
     alike = found @ found.T
     assert alike[0, 1] > alike[0, 2] + 0.3
+
+
+# --- a sentence encoder's folder says how it pools ---------------------------------------------------------------------
+
+
+def before_version_6(mode: str) -> dict[str, object]:
+    names = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    flags = {f"pooling_mode_{name}": name.partition("_to")[0] == mode for name in names}
+    return {"word_embedding_dimension": 16, "include_prompt": True, **flags}
+
+
+@pytest.fixture
+def saved(tiny_encoders: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+    """A small sentence encoder as its own library saves it: ``saved("cls", legacy=True)``."""
+    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+
+    def make(*modes: str, legacy: bool = False) -> Path:
+        from sentence_transformers import models
+
+        parts = (models.Transformer(str(tiny_encoders["bert"])), models.Pooling(16, modes), models.Normalize())
+        library.SentenceTransformer(modules=list(parts), device="cpu").save(str(tmp_path / "saved"))
+        said = tmp_path / "saved" / "1_Pooling" / "config.json"
+        assert "pooling_mode" in json.loads(said.read_text()), "as version 6 writes it"
+        if legacy:
+            said.write_text(json.dumps(before_version_6(*modes)))
+        return tmp_path / "saved"
+
+    return make
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("mode", ["cls", "mean"])
+def test_states_are_pooled_as_the_folder_says(saved: Callable[..., Path], mode: str, legacy: bool) -> None:
+    import sentence_transformers
+
+    folder, texts = saved(mode, legacy=legacy), ["an oak", "take the tent and the oxen and the dates"]
+    sentences = Sentences(TextEncoder(model=str(folder)))
+    found = sentences(texts)
+    assert sentences.first is (mode == "cls") and sentences.normalise
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("mode", ["max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"])
+def test_another_pooling_is_refused(saved: Callable[..., Path], mode: str, legacy: bool) -> None:
+    folder = saved(mode)
+    if legacy:
+        flags = before_version_6(mode.removesuffix("_tokens"))
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(flags))
+    with pytest.raises(UserError, match=rf"pools by {mode.removesuffix('_tokens')}.*; expected cls or mean") as error:
+        Sentences(TextEncoder(model=str(folder)))
+    assert error.value.hint
+
+
+def test_two_poolings_at_once_are_refused(saved: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"pools by cls, mean \(1_Pooling/config\.json\); expected cls or mean"):
+        Sentences(TextEncoder(model=str(saved("cls", "mean"))))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("modules.json", '{"a": 1}', "Input should be a valid"),
+        ("modules.json", "[1]", "0: Input should be"),
+        ("modules.json", '[{"path": "", "type": 1}]', "0: type: Input should be a valid string"),
+        ("modules.json", '[{"path": "../other", "type": "Pooling"}]', "0: path: String should match pattern"),
+        ("modules.json", '[{"path": "/other", "type": "Pooling"}]', "0: path: String should match pattern"),
+        ("modules.json", "no JSON", "Invalid JSON"),
+        ("1_Pooling/config.json", "[1]", "Input should be"),
+        ("1_Pooling/config.json", '{"pooling_mode": 1}', "pooling_mode: "),
+        ("sentence_bert_config.json", '{"max_seq_length": "x"}', "max_seq_length: Input should be a valid integer"),
+        ("sentence_bert_config.json", '{"max_seq_length": -1}', "max_seq_length: Input should be greater"),
+        ("sentence_bert_config.json", "", "Invalid JSON"),
+    ],
+)
+def test_a_small_file_that_says_something_else_is_named(
+    tiny_encoders: dict[str, Path], tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_encoders["bert"], folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text('[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]')
+    (folder / name).write_text(content)
+    with pytest.raises(UserError) as error:
+        Sentences(TextEncoder(model=str(folder)))
+    assert f"{folder / name}: {message}" in error.value.message and error.value.hint
 
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "an", "oak", "take", "the", "tent", "a"]

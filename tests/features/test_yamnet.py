@@ -6,11 +6,18 @@ import hashlib
 import http.server
 import os
 import pickle
+import random
+import socketserver
+import sys
+import tempfile
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +26,8 @@ import torch
 
 from audioclf.config import YamnetConfig
 from audioclf.errors import UserError
-from audioclf.features.yamnet import DIM, EMBEDDING, HOP, WINDOW, Yamnet, _without_greeting
+from audioclf.features import yamnet as yamnet_module
+from audioclf.features.yamnet import DIM, EMBEDDING, HOP, WINDOW, Model, Yamnet, _without_greeting
 from audioclf.weights import weights_file, weights_folder
 
 
@@ -100,8 +108,9 @@ def test_another_file_is_refused(
     yamnet: Callable[..., Yamnet], write_file: Callable[..., Path], content: bytes
 ) -> None:
     path = write_file("other.tflite", content)
-    with pytest.raises(UserError, match=r"other\.tflite: no LiteRT model"):
+    with pytest.raises(UserError, match=r"other\.tflite: no LiteRT model") as error:
         yamnet(weights=str(path))(noise(1, 5.0))
+    assert error.value.hint is not None and "leave features.weights out" in error.value.hint
     with pytest.raises(UserError, match=r"gone\.tflite: no such file"):
         yamnet(weights=str(path.with_name("gone.tflite")))(noise(1, 5.0))
 
@@ -155,6 +164,36 @@ def test_a_download_that_fails_or_gives_another_file_leaves_nothing_and_says_wha
     assert [path for path in (tmp_path / "weights").rglob("*") if path.is_file()] == []
 
 
+def test_a_signed_url_is_kept_under_its_files_name(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path / "weights"))
+    for signed in (f"{site}?signature={'a/b' * 200}", f"{site}#a/b"):
+        assert weights_file("features.weights", signed, SHA256).name == f"{SHA256[:16]}-weights.bin"
+
+
+@pytest.mark.parametrize(
+    "says", [b"no HTTP at all\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx"]
+)
+def test_a_server_that_does_not_speak_http_is_a_failed_download(
+    says: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(says)
+
+    monkeypatch.setenv("AUDIOCLF_WEIGHTS", str(tmp_path))
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        error = refusal(f"http://127.0.0.1:{server.server_address[1]}/weights.bin", SHA256)
+    assert "cannot be downloaded: " in error.message and error.hint is not None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a", "http://127.0.0.1:9/a b", "http://127.0.0.1:port/a"])
+def test_an_address_that_is_none_is_a_failed_download(url: str) -> None:
+    assert f"{url}: cannot be downloaded: " in refusal(url, SHA256).message
+
+
 def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AUDIOCLF_WEIGHTS")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
@@ -171,3 +210,58 @@ def test_nothing_is_said_of_delegates_and_nothing_else_is_lost(
     yamnet(seconds=0.975)(noise(1, 0.975))
     os.write(2, b", as ever\n")
     assert capfd.readouterr().err == "of another thread, as ever\n"
+
+
+class Interpreter:
+    """LiteRT's, in threads: others are at work while one is made. It counts how many are at once."""
+
+    at_once = most = 0
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        Interpreter.at_once += 1
+        Interpreter.most = max(Interpreter.most, Interpreter.at_once)
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+        time.sleep(0.01 * random.random())
+        Interpreter.at_once -= 1
+
+    def allocate_tensors(self) -> None:
+        raise RuntimeError("read no further")
+
+
+def of_the_process() -> tuple[object, ...]:
+    return (*os.fstat(2), warnings.filters, *warnings.filters, warnings.showwarning)
+
+
+def test_threads_that_load_leave_stderr_and_filters_of_warnings_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def make(path: Path) -> None:
+        with pytest.raises(UserError, match="no LiteRT model"):
+            Model(path)
+
+    monkeypatch.setattr(yamnet_module, "needs", lambda *_: SimpleNamespace(Interpreter=Interpreter))
+    before = of_the_process()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, [Path("any")] * 40))
+    assert of_the_process() == before and capfd.readouterr().err == ""
+    assert Interpreter.most == 1, "one at a time: there is one stderr"
+
+
+@pytest.mark.parametrize("missing", ["folder", "stderr", "descriptor"])
+def test_where_nothing_can_be_kept_back_the_greeting_is_no_reason_to_stop(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    if missing == "stderr":
+        monkeypatch.setattr(sys, "stderr", None)
+    else:
+        monkeypatch.setattr(*{"folder": (tempfile, "TemporaryFile"), "descriptor": (os, "dup")}[missing], refused)
+    done = []
+    for _ in range(2):  # and the lock is free again
+        with _without_greeting():
+            done.append("work")
+    assert done == ["work"] * 2
+    with pytest.raises(OSError, match="of the work"), _without_greeting():
+        raise OSError("of the work")
