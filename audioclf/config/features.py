@@ -122,6 +122,9 @@ class YamnetConfig(_Yamnet):
     """Embeddings by YAMNet, trained on AudioSet: 1,024 numbers for each window of 0.975 s."""
 
     name: Literal["yamnet"]
+    normalisation: Literal["none", "global", "per_band"] = Field(
+        "global", description="one mean and deviation for all: dimensions that hardly ever speak stay quiet"
+    )
 
     @property
     def axes(self) -> Axes:

@@ -37,6 +37,10 @@ class FrontEnd(nn.Module):
         """Pads or crops one waveform ``[n]`` to the number of samples that every clip of a batch has."""
         raise NotImplementedError
 
+    def heard(self) -> int:
+        """Samples of a clip that reach the features, at most; longer clips are cropped to their centre."""
+        return self.fit_length(torch.zeros(1)).shape[-1]
+
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[B, *output_shape]``, float32, of waveforms ``[B, n]`` that :meth:`fit_length` made."""
         raise NotImplementedError

@@ -121,6 +121,10 @@ class Annotations(FrontEnd):
         """Waveform ``[n]``, as it is: people listen to it."""
         return waveform
 
+    def heard(self) -> int:
+        """None."""
+        return 0
+
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Refuses: a waveform says nothing of its annotation.
 
@@ -160,6 +164,10 @@ class WithText(FrontEnd):
     def fit_length(self, waveform: torch.Tensor) -> torch.Tensor:
         """As the audio's part does."""
         return self.audio.fit_length(waveform)
+
+    def heard(self) -> int:
+        """As the audio's part does."""
+        return self.audio.heard()
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Refuses, as :class:`Annotations` does."""

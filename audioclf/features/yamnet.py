@@ -53,6 +53,10 @@ class Yamnet(FrontEnd):
         """Waveform ``[n]`` padded with silence at the end, or cropped to its centre, to a whole number of windows."""
         return centred(centred(waveform, round(self.config.seconds * RATE)), WINDOW + (self.windows - 1) * HOP)
 
+    def heard(self) -> int:
+        """Without the silence that fills the last window."""
+        return round(self.config.seconds * RATE)
+
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms ``[B, n]`` → embeddings ``[B, *output_shape]``, float32, on the CPU.
 

@@ -316,8 +316,7 @@ def fitted(front_end: FrontEnd, waveform: torch.Tensor) -> torch.Tensor:
 
 def window_s(front_end: FrontEnd) -> float:
     """How much of a clip reaches the model, in s; where that is its annotation alone, the longest clip that there is."""
-    samples = fitted(front_end, torch.zeros(1)).shape[-1]
-    return samples / front_end.sample_rate or MAX_CLIP_S
+    return front_end.heard() / front_end.sample_rate or MAX_CLIP_S
 
 
 def _failed(clip: Clip, failure: str, message: str) -> Sound:

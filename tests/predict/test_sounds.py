@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from audioclf import load
 from audioclf.audio import decode, readers
 from audioclf.audio.stream import stream
+from audioclf.compose import load_config
 from audioclf.predict import sounds
 from audioclf.predict.model import Model
 from audioclf.predict.sounds import Cutter
+from audioclf.training.fit import fit
 
 RATE = 8_000
 
@@ -191,3 +194,25 @@ def test_a_table_may_lack_labels_and_its_bad_rows_are_flagged(write_file: Callab
     assert good.status == "ok" and good.labels == ("low",)
     assert [b.status for b in bad] == ["failed", "failed"]
     assert "t.csv:3: column end" in bad[0].reason and "t.csv:4: column path" in bad[1].reason
+
+
+def test_a_timeline_of_a_front_end_that_pads_leaves_no_gaps(
+    tmp_path: Path, shared_data: Callable[[str], Path], tones: Path, tiny_cache: Path
+) -> None:
+    """YAMNet's windows overlap and are filled up: what two neighbouring windows of a timeline hear still touches."""
+    pytest.importorskip("ai_edge_litert", reason="needs the extra yamnet")
+    words = ["features=yamnet", f"features.weights={shared_data('models/yamnet.tflite')}", "features.seconds=1.25"]
+    data = ["data=csv", f"data.csv={tones}", f"paths.cache={tiny_cache}", "model=linear", "epochs=1", "lr=1e-3"]
+    few = ["trainer.tensorboard=false", "trainer.accelerator=cpu"]
+    model = load(fit(load_config([*data, *words, *few]), tmp_path / "run").folder, device="cpu")
+    assert model.window_s == 1.25
+    quiet = noise(5.0)
+    soundfile.write(tmp_path / "quiet.wav", quiet, RATE, "FLOAT")
+    logits = [p.logits for p in model.predict(tmp_path / "quiet.wav", timeline=True)]
+    assert len(logits) == 4
+    for at in np.arange(0.05, 4.9, 0.2):
+        loud = quiet.copy()
+        loud[round(at * RATE) :][: RATE // 20] += 0.8
+        soundfile.write(tmp_path / "loud.wav", loud, RATE, "FLOAT")
+        heard = [p.logits for p in model.predict(tmp_path / "loud.wav", timeline=True)]
+        assert not np.array_equal(heard, logits), f"a bang at {at:.2f} s"
