@@ -247,6 +247,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         "aux_num_out": None,
     }
     bundle = pipelines.Wav2Vec2Bundle("tiny.pth", params, 16_000, _normalize_waveform=True, _model_type="Wav2Vec2")
+    bundle.__doc__ = "Has a text of its own, as all of torchaudio's."
     path = tmp_path_factory.mktemp("bundle") / "tiny.pth"
     from torchaudio.models import wav2vec2_model
 

@@ -6,6 +6,7 @@ Nothing in a checkpoint is run: weights are safetensors, or are read by ``torch.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import http.client
 import json
@@ -281,7 +282,7 @@ def _from_file(bundle: Any, path: Path, section: str) -> Any:
         def _get_state_dict(self, dl_kwargs: dict[str, Any]) -> Any:
             return torch.load(path, map_location="cpu", weights_only=dl_kwargs["weights_only"])
 
-    return Local(**vars(bundle))
+    return Local(**{field.name: getattr(bundle, field.name) for field in dataclasses.fields(bundle)})
 
 
 def _download(bundle: Any, name: str, section: str) -> None:

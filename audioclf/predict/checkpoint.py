@@ -6,6 +6,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -206,9 +207,11 @@ def _found_again(path: Path, config: Config, trained_with: Mapping[str, str]) ->
         name = Path(urlsplit(place).path if is_url(place) else place).name
         if name not in ("", ".."):
             candidates.insert(0, path.parent / name)
-        found = [file for file in candidates if exists(file) and digest(file) == sha256]
-        if found:
-            config = _placed(config, f"features.{key}", str(found[0]))
+        for file in filter(exists, candidates):
+            with suppress(UserError):  # not to be read
+                if digest(file) == sha256:
+                    config = _placed(config, f"features.{key}", str(file))
+                    break
     return config
 
 
