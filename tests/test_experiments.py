@@ -45,7 +45,7 @@ def test_the_convolutional_network_reaches_its_promise_on_esc10(train, shared_da
 def test_a_pretrained_embedding_reaches_its_promise_on_esc10(train, shared_data):
     words = [f"data.root={shared_data('esc10')}", f"features.weights={shared_data('models/yamnet.tflite')}"]
     runs = [train("data=esc10", "experiment=yamnet", *words, f"data.fold={fold}") for fold in range(1, 6)]
-    assert statistics.mean(run.result["test"]["f1_macro"] for run in runs) >= 0.94
+    assert statistics.mean(run.result["test"]["f1_macro"] for run in runs) >= 0.96
 
 
 def test_the_demo_is_neither_trivial_nor_hopeless(train):
