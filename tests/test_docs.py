@@ -206,9 +206,11 @@ def test_other_command(command, material, web, run):
         stand_in = {"outputs/RUN": "faulty", "predictions.csv": "record.csv"}
         words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
     elif kind in ("predict", "embed", "export"):
-        said = {"predict": "" if "--out" in words else "file,start,end", "embed": "20 points", "export": "differ by"}[
-            kind
-        ]
+        said = {
+            "predict": "" if "--out" in words else "file,start,end",
+            "embed": "20 points" if "--projector" in words else "written to",
+            "export": "differ by",
+        }[kind]
         stand_in = USED | ({"TABLE": "named.csv"} if "data.columns.path=file" in words else {})
         words = [str(material / stand_in[word]) if word in stand_in else word for word in words]
         words = [word.replace("=DIR", f"={material / 'folder'}") for word in words]
