@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from audioclf.clips.clip import Clip
 from audioclf.errors import UserError
+from audioclf.files import exists
 
 LEDGER = "ledger.sqlite"
 """The ledger's name in the cache folder."""
@@ -153,13 +154,15 @@ class Ledger:
             if read_only:
                 self._refuse_other_files()
                 self._db = _opened_to_read(path)
-                self._check_version(oldest=SCHEMA_VERSION)
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._refuse_other_files()
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._refuse_other_files()
+                self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             try:
-                self._prepare()
+                if read_only:
+                    self._check_version(oldest=SCHEMA_VERSION)
+                else:
+                    self._prepare()
             except BaseException:
                 self._db.close()
                 raise
@@ -309,7 +312,10 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         db.close()
+        unmerged = path.with_name(f"{path.name}-wal")
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        if exists(unmerged) and unmerged.stat().st_size:  # rows that a killed writer left, which would go unseen
             raise
         # A folder that cannot be written has no place for WAL's index; then nobody else writes there, either.
         return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)

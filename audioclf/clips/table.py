@@ -131,9 +131,10 @@ def _find_columns(table: Path, layout: Layout) -> dict[str, str]:
     header = layout.header or header_of(table)
     there = shown(", ".join(header))
     columns = {}
+    claimed = {theirs.lower().strip() for theirs in layout.columns.values()}
     for ours in COLUMNS:
         theirs = layout.columns.get(ours, ours).lower().strip()
-        if theirs in header:
+        if theirs in header and not (theirs in claimed and ours not in layout.columns):
             columns[ours] = theirs
         elif ours in layout.columns:
             guess = nearest(theirs, header)

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 import torch
 
-from audioclf.config import Axes, FeaturesConfig, WaveformConfig
+from audioclf.config import Axes, FeaturesConfig
 
-MIN_RATIO = 3e-3  # of the median deviation: what varies less counts as constant
+MIN_RATIO = 1e-4  # of the median deviation: what varies less counts as constant; a text's is 1/400 of a dB mel's
 RESOLUTION = 1e-6  # of a mean: what varies less varies by rounding (float32: 6e-8 a step)
 
 
-def finest(features: FeaturesConfig) -> str:
-    """The finest statistics that features of this kind can be normalised with: a waveform has no bands."""
-    return "global" if isinstance(features, WaveformConfig) else "per_band"
+def suited(features: FeaturesConfig) -> str:
+    """What features of this kind are best normalised by: their own default; of raw samples all together."""
+    default = type(features).model_fields["normalisation"].default
+    return "global" if default == "none" else str(default)
 
 
 class Standardise(torch.nn.Module):
@@ -84,7 +85,7 @@ def scales(std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     powers, whatever an encoder gives), so no fixed floor would do. Where nothing varies at all it is 1.
     """
     varying = std > RESOLUTION * mean.abs()
-    usual = std[varying].quantile(0.5) if varying.any() else torch.ones_like(std).max()
+    usual = std[varying].median() if varying.any() else torch.ones_like(std).max()
     return torch.where(varying & (std > MIN_RATIO * usual), std, usual)
 
 

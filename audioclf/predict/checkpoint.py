@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import torch
 from pydantic import BaseModel
@@ -19,7 +18,7 @@ from audioclf.errors import UserError, shown
 from audioclf.features.build import build_front_end
 from audioclf.features.frontend import FrontEnd
 from audioclf.files import exists, is_file
-from audioclf.predict.inputs import KEYS
+from audioclf.predict.inputs import KEYS, key_and_value
 from audioclf.predict.sounds import fitted
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import LAYOUT, ClassifierModule
@@ -177,7 +176,7 @@ def _moved(config: Config, overrides: Sequence[str]) -> Config:
     """The configuration with other places of the front-end's weights."""
     known = [f"features.{key}" for key in places(config.features)]
     for word in overrides:
-        key, _, value = word.partition("=")
+        key, value = key_and_value(word)
         if key not in known:
             raise UserError(
                 f"{shown(word)}: no such file, and not to be changed in a trained model; "
@@ -204,7 +203,7 @@ def _found_again(path: Path, config: Config, trained_with: Mapping[str, str]) ->
         if is_at_hand(place, sha256) or exists(Path(place)):
             continue
         candidates = sorted(weights_folder().glob(f"{sha256[:16]}-*"))
-        name = Path(urlsplit(place).path if is_url(place) else place).name
+        name = Path(re.split("[?#]", place)[0] if is_url(place) else place).name
         if name not in ("", ".."):
             candidates.insert(0, path.parent / name)
         for file in filter(exists, candidates):
@@ -227,7 +226,7 @@ def _check_weights(
     said = any(word.startswith("features.weights=") for word in overrides)
     if address and is_url(address) and address != usual and not said and not is_at_hand(address, sha256):
         raise UserError(
-            f"{path}: weights of its front-end are not here, and a checkpoint does not decide what is downloaded",
+            f"{path}: weights of its front-end are not here, and an address that only a checkpoint names is not asked",
             f"if you trust it: features.weights={shown(address)}",
         )
     for key, content in contents(features).items():

@@ -65,8 +65,7 @@ class Tables:
             data = CsvData.model_validate({"name": "csv", "csv": ""})
         said: dict[str, str | None] = {}
         for word in overrides:
-            key, _, value = word.partition("=")
-            value = re.sub(r"""^(['"])(.*)\1$""", r"\2", value, flags=re.DOTALL)  # Hydra's quotes
+            key, value = key_and_value(word)
             column = key.removeprefix(COLUMNS)
             if column != key and column not in Columns.model_fields:
                 known = list(Columns.model_fields)
@@ -104,6 +103,12 @@ class Tables:
         known = {key: value for key, value in changes.items() if key in type(self.data).model_fields}
         clips, bad, _ = read_csv(self.data.model_copy(update=known), needs_label=False)
         return clips, bad
+
+
+def key_and_value(override: str) -> tuple[str, str]:
+    """Of ``KEY=VALUE``, without the quotes that Hydra wants around some values."""
+    key, _, value = override.partition("=")
+    return key, re.sub(r"""^(['"])(.*)\1$""", r"\2", value, flags=re.DOTALL)
 
 
 def is_said(override: str) -> bool:

@@ -49,7 +49,7 @@ HEAVY_S = 60.0  # longer clips are decoded one at a time, so that memory does no
 AHEAD = 2  # clips waiting for each worker
 MIN_HOP_S = 0.01  # a hundred windows a second
 CROPPED = "only the middle counts"
-NOT_FETCHED = "not fetched: `python -m audioclf fetch` brings what a table links to"
+NOT_FETCHED = "not fetched: `python -m audioclf fetch` brings what a table links to, paths.cache=DIR says where it lies"
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,10 +129,10 @@ class Tally:
         return bool(self.counts["failed"]) or self._useless > 0 or not self._heard
 
     def line(self) -> str:
-        """E.g. ``14 ok, 1 silent, 1 failed; the first: ...``."""
+        """E.g. ``14 ok, 1 silent, 1 failed; of 3 only the middle counts (...); not of use, the first: ...``."""
         words = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "nothing to do"
         if self._cropped:
-            words += f"; {CROPPED} of {self._cropped} (--timeline hears all)"
+            words += f"; of {self._cropped} {CROPPED} (--timeline hears all)"
         return f"{words}; not of use, the first: {self._first}" if self._first else words
 
 

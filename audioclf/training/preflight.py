@@ -13,7 +13,7 @@ from torch import nn
 from audioclf.clips.annotations import given_away
 from audioclf.clips.manifest import count_by_label
 from audioclf.data import AudioDataModule
-from audioclf.features.normalise import Standardise, finest
+from audioclf.features.normalise import Standardise, suited
 from audioclf.runs.identity import short
 from audioclf.training.module import ClassifierModule
 
@@ -136,7 +136,7 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
     jump = config.lr * size
     loud = not jump <= LOUD_JUMP
     shape = tuple(features.shape[1:])
-    sound = Standardise.fit(finest(config.features), [features], shape, config.features.axes)
+    sound = Standardise.fit(suited(config.features), [features], shape, config.features.axes)
     mended = input_size(sound, features, module.model) if loud else size
     raw = config.features.normalisation == "none" and mended < size / 2
     sentence = f"the first step moves an activation by {format(jump, ',.0f' if jump >= 10 else '.2g')}"
@@ -147,7 +147,7 @@ def first_step(module: ClassifierModule, features: torch.Tensor) -> Check:
         )
     todo = (
         "try "
-        + (f"features.normalisation={finest(config.features)} " if raw else "")
+        + (f"features.normalisation={suited(config.features)} " if raw else "")
         + f"lr={short(lr_for(mended if raw else size))}"
     )
     return _check("first_step", jump, f"at most {LOUD_JUMP:g}", loud, sentence, todo)
@@ -166,7 +166,7 @@ def loss_at_init(module: ClassifierModule, features: torch.Tensor, targets: torc
     if math.isclose(guess, math.log(len(module.classes)), abs_tol=1e-4):
         sentence += f" (ln {len(module.classes)})"
     todo = "its inputs are too large for its first weights: normalise them "
-    todo += f"(features.normalisation={finest(module.config.features)})"
+    todo += f"(features.normalisation={suited(module.config.features)})"
     return _check("loss_at_init", loss, f"at most {guess + LOUD_LOSS:.3g}", loud, sentence, todo)
 
 
@@ -200,19 +200,20 @@ def one_batch(module: ClassifierModule, features: torch.Tensor, targets: torch.T
         model = copy.deepcopy(module.model)
         return _learn(model, standardise(features), targets, module, lr, BATCH_STEPS)
 
-    lr, kind = module.config.lr, finest(module.config.features)
+    lr, kind = module.config.lr, suited(module.config.features)
     own = learn(module.standardise, lr)
     loud = own < LEARNT
     sentence = f"one batch of {len(targets)} clips, {BATCH_STEPS} steps: {own:.0%} are right with lr={short(lr)}"
     todo = ""
     if loud:
         sound = Standardise.fit(kind, [features], tuple(features.shape[1:]), module.config.features.axes)
-        suited = lr_for(input_size(sound, features, module.model))
-        other = learn(sound, suited)
-        sentence += f", {other:.0%} on normalised features with lr={short(suited)}"
+        better = lr_for(input_size(sound, features, module.model))
+        other = learn(sound, better)
+        raw = module.config.features.normalisation != kind
+        sentence += f", {other:.0%} {'on normalised features ' if raw else ''}with lr={short(better)}"
         learnt = other >= LEARNT
         todo = (
-            f"try features.normalisation={kind} lr={short(suited)}"
+            f"try {f'features.normalisation={kind} ' if raw else ''}lr={short(better)}"
             if learnt
             else "it cannot be learnt by heart: look at labels and features"
         )

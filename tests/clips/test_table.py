@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from audioclf.clips.clip import Clip
 from audioclf.clips.links import recording_id
 from audioclf.clips.rows import BadRow
-from audioclf.clips.table import read_table
+from audioclf.clips.table import Layout, read_table
 from audioclf.errors import UserError
 
 WriteFile = Callable[..., Path]
@@ -67,9 +67,11 @@ def test_a_quoted_cell_may_hold_separators_quotes_and_lines(read: Read) -> None:
     assert second.annotation == ""
 
 
-def test_a_link_in_the_column_of_paths_is_said_to_be_one(write_file: WriteFile) -> None:
+def test_a_link_in_the_column_of_paths_is_said_to_be_one(write_file: WriteFile, tmp_path: Path) -> None:
     _, (bad,) = read_table(write_file("t.csv", "path,label\nhttps://x.org/a.wav,dog\n"))
     assert "is a link; expected a file (data.columns.url=COLUMN" in str(bad)
+    ((clip,), bad) = read_table(tmp_path / "t.csv", layout=Layout({"url": "path"}))
+    assert not bad and clip.source == "https://x.org/a.wav", "as it says"
 
 
 def test_every_column_reaches_its_field(read: Read, tmp_path: Path) -> None:

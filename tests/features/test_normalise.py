@@ -83,3 +83,12 @@ def test_statistics_survive_a_checkpoint():
     fresh.load_state_dict(module.state_dict())
     assert torch.equal(fresh.mean, module.mean)
     assert torch.equal(fresh.std, module.std)
+
+
+def test_a_text_behind_a_spectrogram_keeps_a_scale_of_its_own():
+    """A sentence encoder's dimensions deviate by some 0.05, a mel's by some 30 dB."""
+    generator = torch.Generator().manual_seed(0)
+    units = torch.cat([torch.full((64,), 30.0), torch.full((16,), 0.03)])
+    features = torch.randn(200, 80, generator=generator) * units
+    out = Standardise.fit("per_band", [features], (80,), ("dim",))(features)
+    torch.testing.assert_close(out.std(0), torch.ones(80), atol=0.02, rtol=0)

@@ -132,6 +132,8 @@ def _change(content: dict[str, Any], where: str, value: Any) -> None:
         content = content[part]
     if value is ...:
         del content[last]
+    elif callable(value):
+        content[last] = value(content[last])
     else:
         content[last] = value
 
@@ -163,6 +165,18 @@ def _change(content: dict[str, Any], where: str, value: Any) -> None:
         ("hyper_parameters/weights", {"weights": "sha256:/etc"}, "weights named sha256:/etc"),
         ("hyper_parameters/weights", {"weights": "sha256:**"}, "weights named"),
         ("hyper_parameters/weights", {"weights": 3}, "weights named 3"),
+        (
+            "hyper_parameters",
+            lambda old: (
+                old
+                | {
+                    "config": old["config"]
+                    | {"features": {"name": "yamnet", "weights": "https://[x", "sha256": "0" * 64}},
+                    "weights": {"weights": f"sha256:{'0' * 64}"},
+                }
+            ),
+            "is not asked",
+        ),
         ("hyper_parameters/front_end_version", "0", "trained on features of mel version 0"),
         ("state_dict/model.fc1.weight", ..., "Missing key"),
         ("state_dict/model.fc3.weight", torch.zeros(2), "Unexpected key"),

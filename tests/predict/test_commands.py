@@ -90,7 +90,7 @@ def test_a_table_keeps_the_ids_of_its_clips(written: Written, run_folder: Path, 
 
 def test_the_summary_says_that_most_was_not_heard(written: Written, run_folder: Path, tones: Path) -> None:
     _, _, error = written("predict", run_folder, tones.parent / "mid0.wav", tones.parent / "low0.wav")
-    assert "2 ok; only the middle counts of 2 (--timeline hears all)" in error
+    assert "2 ok; of 2 only the middle counts (--timeline hears all)" in error
     _, _, error = written("predict", run_folder, tones.parent / "mid0.wav", "--timeline")
     assert "--timeline" not in error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from audioclf.diagnose.probe import Probe
 from audioclf.diagnose.repair import gained, try_repair, words
 from audioclf.diagnose.verdict import Gap, Limits, Numbers, Verdict
-from audioclf.features.normalise import finest
+from audioclf.features.normalise import suited
 
 if TYPE_CHECKING:
     from audioclf.diagnose.lab import Lab
@@ -33,7 +33,7 @@ class NoNormalisation(Probe):
             "std": float(features.std()),
         }
         if numbers["nominated"]:
-            numbers |= try_repair(lab, "normalise", {"features.normalisation": finest(lab.config.features)})
+            numbers |= try_repair(lab, "normalise", {"features.normalisation": suited(lab.config.features)})
         return numbers
 
     def judge(self, numbers: Numbers, gap: Gap, limits: Limits) -> Verdict:
@@ -41,5 +41,6 @@ class NoNormalisation(Probe):
         said = f"features as they are: mean {numbers['mean']:.3g}, standard deviation {numbers['std']:.3g}"
         if not numbers["nominated"]:
             return self.cleared(numbers, f"features.normalisation={numbers['normalisation']}")
-        evidence = [gained(numbers, "normalised per band"), said]
+        how = "normalised per band" if "per_band" in numbers["repair"].values() else "normalised"
+        evidence = [gained(numbers, how), said]
         return self.convict(numbers, gap, limits, evidence, words(numbers["repair"]))
