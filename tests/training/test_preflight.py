@@ -81,7 +81,7 @@ def test_unnormalised_features_with_a_high_lr_are_loud_and_what_mends_them_is_sa
     _, data = untrained(config)
     train = torch.cat(list(data.train_batches()))
     assert step.value == pytest.approx(0.1 * float(train.abs().flatten(1).sum(1).mean()), rel=1e-4) and step.loud
-    assert step.next is not None and step.next.startswith("try lr=")
+    assert step.next is not None and step.next.startswith("try features.normalisation=per_band lr=")
     assert "lr=0.1 is too high for inputs of this size, and the features are not normalised" in step.line
     lr = float(step.next.rpartition("=")[2])
     assert not loud(looked(tiny_config(lr=lr))), "its own advice is sound"
