@@ -131,10 +131,12 @@ def _find_columns(table: Path, layout: Layout) -> dict[str, str]:
     header = layout.header or header_of(table)
     there = shown(", ".join(header))
     columns = {}
-    claimed = {theirs.lower().strip() for theirs in layout.columns.values()}
+    claimed = {theirs.lower().strip() for ours, theirs in layout.columns.items() if ours in SOURCES}
     for ours in COLUMNS:
         theirs = layout.columns.get(ours, ours).lower().strip()
-        if theirs in header and not (theirs in claimed and ours not in layout.columns):
+        if ours in SOURCES and ours not in layout.columns and theirs in claimed:
+            continue  # another kind of source stands in the column that is called so
+        if theirs in header:
             columns[ours] = theirs
         elif ours in layout.columns:
             guess = nearest(theirs, header)
