@@ -28,8 +28,6 @@ from audioclf.training.fit import fit
 FAULT = ("lr=0.1", "features.normalisation=none", "epochs=12", "trainer.select=last")
 STATUSES = {"explains", "contributes", "cleared", "undetermined"}
 
-pytestmark = pytest.mark.xdist_group("diagnose")  # one process diagnoses the run that they look at
-
 
 @pytest.fixture(scope="module")
 def faulty(diagnose_cache, tiny, tmp_path_factory):

@@ -22,8 +22,6 @@ from torchaudio import pipelines
 from audioclf.compose import load_config
 from audioclf.training.fit import fit
 
-pytestmark = pytest.mark.xdist_group("same numbers")  # one process trains all that they look at
-
 PROGRAM = """
 import json, sys
 from torchaudio import pipelines
