@@ -140,8 +140,12 @@ def _place(weights: str, sha256: str | None) -> Path:
     """Where the file lies, or will, that a path or a URL names."""
     if not is_url(weights):
         return Path(weights)
-    name = re.split("[?#]", weights)[0].rpartition("/")[2]  # without a signed URL's signature
-    return weights_folder() / f"{str(sha256)[:16]}-{name}"
+    return weights_folder() / f"{str(sha256)[:16]}-{file_name(weights)}"
+
+
+def file_name(weights: str) -> str:
+    """What the file or folder is called that a path or a URL leads to, without a signed URL's signature."""
+    return Path(re.split("[?#]", weights)[0] if is_url(weights) else weights).name
 
 
 def weights_file(key: str, weights: str, sha256: str | None) -> Path:

@@ -35,10 +35,10 @@ def read_csv(data: CsvData | LinksData, *, needs_label: bool = True) -> tuple[li
     Raises:
         UserError: the table is unreadable, not of the format that ``data.format`` says, or lacks a column.
     """
-    form = format_of(data) if isinstance(data, LinksData) else ""
-    layout = (
-        layout_of(data, form) if isinstance(data, LinksData) else Layout(data.columns.given(), needs_label=needs_label)
-    )
+    form, layout = "", Layout(data.columns.given(), needs_label=needs_label)
+    if isinstance(data, LinksData):
+        form = format_of(data)
+        layout = layout_of(data, form)
     clips, bad = read_table(Path(data.csv), Path(data.audio_dir) if data.audio_dir else None, layout)
     return clips, bad, form
 

@@ -437,13 +437,12 @@ def pretrained(loader: Any, model: str, revision: str | None, section: str, **op
     from huggingface_hub import constants
 
     options |= {"revision": revision} if revision else {}
-    local = is_dir(Path(model)) or not NAME.fullmatch(model)
     with _quiet():
         try:
             try:
                 return loader.from_pretrained(model, trust_remote_code=False, local_files_only=True, **options)
             except OSError:
-                if local or constants.HF_HUB_OFFLINE:
+                if _is_local(model) or constants.HF_HUB_OFFLINE:
                     raise
                 downloading(model, "the hub")
                 _knock(model, revision)
@@ -492,8 +491,13 @@ def file_beside(name: str, model: str, revision: str | None, section: str) -> Pa
     return Path(found) if isinstance(found, str) else None
 
 
+def _is_local(model: str) -> bool:
+    """Whether a model is a folder, or named as only one could be."""
+    return is_dir(Path(model)) or not NAME.fullmatch(model)
+
+
 def _cannot_be_loaded(model: str, revision: str | None, section: str, why: str) -> UserError:
-    if is_dir(Path(model)) or not NAME.fullmatch(model):
+    if _is_local(model):
         hint = "expected config.json, model.safetensors or pytorch_model.bin, and the preprocessor's or tokenizer's files in that folder"
     else:
         where = f"https://huggingface.co/{model}/tree/{revision or 'main'}"

@@ -85,7 +85,7 @@ def scales(std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     powers, whatever an encoder gives), so no fixed floor would do. Where nothing varies at all it is 1.
     """
     varying = std > RESOLUTION * mean.abs()
-    usual = std[varying].median() if varying.any() else torch.ones_like(std).max()
+    usual = std[varying].median() if varying.any() else std.new_ones(())
     return torch.where(varying & (std > MIN_RATIO * usual), std, usual)
 
 

@@ -22,7 +22,7 @@ from audioclf.predict.inputs import KEYS, key_and_value
 from audioclf.predict.sounds import fitted
 from audioclf.runs.folder import RunFolder
 from audioclf.training.module import LAYOUT, ClassifierModule
-from audioclf.weights import contents, digest, is_at_hand, is_url, places, weights_folder
+from audioclf.weights import contents, digest, file_name, is_at_hand, is_url, places, weights_folder
 
 OLDER: dict[str, Any] = {"front_end_version": "", "weights": {}}  # of checkpoints that say nothing of it
 SHA256 = "sha256:"
@@ -203,7 +203,7 @@ def _found_again(path: Path, config: Config, trained_with: Mapping[str, str]) ->
         if is_at_hand(place, sha256) or exists(Path(place)):
             continue
         candidates = sorted(weights_folder().glob(f"{sha256[:16]}-*"))
-        name = Path(re.split("[?#]", place)[0] if is_url(place) else place).name
+        name = file_name(place)
         if name not in ("", ".."):
             candidates.insert(0, path.parent / name)
         for file in filter(exists, candidates):
